@@ -1,0 +1,94 @@
+//! Keyrings: who may unwrap the keys of an item, and how.
+//!
+//! A keyring knows one thing: a 32-byte key, wrapped under an encryption context. It knows nothing of items or formats,
+//! never retries, and keeps to no budget: the pipeline does both, the same way for every keyring.
+
+use async_trait::async_trait;
+
+use crate::crypto::{EncryptionContext, Secret};
+
+/// Who a wrapped key is for: the part of an encrypted data key that can be compared without any key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Recipient {
+    /// The key provider id: `aws-kms`, or the namespace of a raw keyring.
+    pub provider: String,
+    /// The key's ARN, or the name of a raw key.
+    pub key: String,
+}
+
+/// A fresh 32-byte key and the form in which one recipient can get it back.
+#[derive(Debug)]
+pub struct WrappedKey {
+    /// Key provider id of the encrypted data key.
+    pub provider_id: String,
+    /// Key provider information of the encrypted data key.
+    pub provider_info: Vec<u8>,
+    /// What the keyring wrapped.
+    pub ciphertext: Vec<u8>,
+    /// The key itself.
+    pub key: Secret,
+}
+
+/// A wrapped key as it was found in an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrappedRef<'a> {
+    /// Key provider id of the encrypted data key.
+    pub provider_id: &'a str,
+    /// Key provider information of the encrypted data key.
+    pub provider_info: &'a [u8],
+    /// What the keyring wrapped.
+    pub ciphertext: &'a [u8],
+}
+
+/// What a failed request of a keyring means for the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyringClass {
+    /// This item cannot be done; others can.
+    Item,
+    /// The key cannot be used at all: the run stops.
+    Key,
+    /// The service asks for fewer requests; again later, at a lower rate.
+    Throttled,
+    /// The service did not answer or failed; again later.
+    Transient,
+    /// The credentials are missing or expired: the run holds until there are new ones.
+    Credentials,
+}
+
+/// A keyring could not wrap or unwrap.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct KeyringError {
+    /// What it means for the run.
+    pub class: KeyringClass,
+    /// The key concerned: an ARN, or namespace and name.
+    pub key: String,
+    /// What happened, and the remedy.
+    pub problem: String,
+}
+
+/// Wraps and unwraps 32-byte keys under an encryption context.
+#[async_trait]
+pub trait Keyring: Send + Sync + std::fmt::Debug {
+    /// The recipients of what [`Keyring::generate`] makes, in its order.
+    fn recipients(&self) -> &[Recipient];
+
+    /// Whether this keyring could unwrap for the recipient; decided without any request.
+    fn accepts(&self, found: WrappedRef<'_>) -> bool;
+
+    /// The requests to a service that one `generate` or `unwrap` makes: 0 for keyrings that work offline.
+    fn requests(&self) -> u32;
+
+    /// Makes a fresh 32-byte key for each recipient, wrapped under the context.
+    ///
+    /// # Errors
+    /// [`KeyringError`] when the key cannot be used or the service did not answer.
+    async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError>;
+
+    /// Unwraps one wrapped key that this keyring accepts.
+    ///
+    /// # Errors
+    /// [`KeyringError`] when the key cannot be used, the bytes or the context are not those that were wrapped, or the
+    /// service did not answer.
+    async fn unwrap(&self, found: WrappedRef<'_>, context: &EncryptionContext) -> Result<Secret, KeyringError>;
+}

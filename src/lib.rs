@@ -1,0 +1,8 @@
+//! reseal encrypts, re-encrypts and decrypts DynamoDB tables in place, while they are in use.
+
+pub mod crypto;
+pub mod format;
+pub mod item;
+pub mod keyring;
+pub mod migration;
+pub mod store;

@@ -1,0 +1,11 @@
+//! Decisions and progress, pure: what an item needs, what was done, where to go on.
+
+mod failure;
+mod plan;
+mod rewrite;
+mod tally;
+
+pub use failure::{Failure, FailureKind};
+pub use plan::{Fingerprint, Mismatch};
+pub use rewrite::{Expected, Rewrite};
+pub use tally::Tally;

@@ -1,0 +1,7 @@
+//! The outside world as the engine sees it: a table to read and to change, a journal that remembers.
+
+mod journal;
+mod table;
+
+pub use journal::{Commit, Cursor, Journal, JournalError, Pass};
+pub use table::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};
