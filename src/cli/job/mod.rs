@@ -128,7 +128,7 @@ pub enum JobError {
         /// The field.
         place: Place,
         /// Why.
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
 }
 
@@ -164,10 +164,10 @@ impl Job {
             line,
             problem,
         })?;
-        let folder = file.parent().unwrap_or(Path::new(""));
-        Section::root(text, document.get_ref(), &ROOT)
-            .and_then(|root| Self::from_root(&root, folder))
-            .map_err(|Fault { place, refusal }| JobError::Refused { file: file.to_owned(), place, refusal })
+        let folder = file.parent().unwrap_or_else(|| Path::new(""));
+        Section::root(text, document.get_ref(), &ROOT).and_then(|root| Self::from_root(&root, folder)).map_err(
+            |Fault { place, refusal }| JobError::Refused { file: file.to_owned(), place, refusal: Box::new(refusal) },
+        )
     }
 
     fn from_root(root: &Section<'_>, folder: &Path) -> Result<Self, Fault> {

@@ -70,7 +70,7 @@ impl<'a> Section<'a> {
         read: impl FnOnce(&'a DeValue<'a>) -> Option<T>,
     ) -> Result<Option<At<T>>, Fault> {
         let Some(found) = self.get(key) else { return Ok(None) };
-        found.parse(|value| read(value).ok_or(Refusal::Type { expected, found: value.type_str() })).map(Some)
+        found.parse(|value| read(value).ok_or_else(|| Refusal::Type { expected, found: value.type_str() })).map(Some)
     }
 
     /// A string.

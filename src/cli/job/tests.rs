@@ -222,10 +222,10 @@ fn sources_and_targets_that_do_not_fit_together() {
     let job = parse(&way_back).unwrap();
     assert_eq!(job.target, Target::Plaintext);
     let nothing = parse(&way_back.replace("\"dbesdk\"]", "]")).unwrap_err();
-    assert!(matches!(nothing, JobError::Refused { refusal: Refusal::NothingToOpen, .. }), "{nothing}");
+    assert!(nothing.to_string().ends_with(&Refusal::NothingToOpen.to_string()), "{nothing}");
     let no_keyring = way_back.lines().filter(|line| !line.starts_with("keyrings")).collect::<Vec<_>>().join("\n");
     let nothing = parse(&no_keyring).unwrap_err();
-    assert!(matches!(nothing, JobError::Refused { refusal: Refusal::NoSourceKeyring, .. }), "{nothing}");
+    assert!(nothing.to_string().ends_with(&Refusal::NoSourceKeyring.to_string()), "{nothing}");
 }
 
 #[test]
