@@ -4,5 +4,7 @@ pub mod crypto;
 pub mod format;
 pub mod item;
 pub mod keyring;
+#[cfg(feature = "local")]
+pub mod local;
 pub mod migration;
 pub mod store;
