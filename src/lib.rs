@@ -6,3 +6,5 @@ pub mod item;
 pub mod keyring;
 pub mod migration;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
