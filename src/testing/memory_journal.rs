@@ -1,0 +1,104 @@
+//! A journal in memory, for tests of the engine.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::migration::{Failure, Tally};
+use crate::store::{Commit, Cursor, Journal, JournalError, Pass};
+
+/// A journal that forgets everything when it is dropped; shared through an `Arc` it survives the run that used it.
+#[derive(Debug, Default)]
+pub struct MemoryJournal {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    passes: Vec<Pass>,
+    /// By the text of the key.
+    open: BTreeMap<String, Failure>,
+    commits: u64,
+}
+
+impl MemoryJournal {
+    /// An empty journal.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every pass so far.
+    #[must_use]
+    pub fn passes(&self) -> Vec<Pass> {
+        self.state().passes.clone()
+    }
+
+    /// How many commits were recorded.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.state().commits
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn present(&mut self) -> Result<&mut Pass, JournalError> {
+        self.passes.last_mut().filter(|pass| !pass.ended).ok_or_else(|| misuse("no pass has begun"))
+    }
+}
+
+fn misuse(problem: &str) -> JournalError {
+    JournalError { path: "(memory)".to_owned(), problem: problem.to_owned() }
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    async fn pass(&self) -> Result<Option<Pass>, JournalError> {
+        Ok(self.state().passes.last().cloned())
+    }
+
+    async fn begin_pass(&self, segments: u32) -> Result<Pass, JournalError> {
+        let mut state = self.state();
+        if state.present().is_ok() {
+            return Err(misuse("the pass before has not ended"));
+        }
+        let pass = Pass {
+            number: state.passes.len() as u32 + 1,
+            cursors: vec![Cursor::Start; segments as usize],
+            tally: Tally::default(),
+            ended: false,
+        };
+        state.passes.push(pass.clone());
+        Ok(pass)
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), JournalError> {
+        let mut state = self.state();
+        let pass = state.present()?;
+        let cursor = pass.cursors.get_mut(commit.segment as usize).ok_or_else(|| misuse("no such segment"))?;
+        *cursor = commit.cursor;
+        pass.tally += commit.tally;
+        state.commits += 1;
+        for failure in commit.failures {
+            state.open.insert(failure.key.to_string(), failure);
+        }
+        for key in commit.done {
+            state.open.remove(&key.to_string());
+        }
+        Ok(())
+    }
+
+    async fn end_pass(&self) -> Result<(), JournalError> {
+        self.state().present()?.ended = true;
+        Ok(())
+    }
+
+    async fn open_failures(&self) -> Result<Vec<Failure>, JournalError> {
+        Ok(self.state().open.values().cloned().collect())
+    }
+}
