@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-/// Encrypts, re-encrypts and decrypts `DynamoDB` tables in place, while they are in use.
+#[cfg(feature = "local")]
+use super::local::LocalArgs;
+
+/// Encrypts, re-encrypts and decrypts DynamoDB tables in place, while they are in use.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Args {
@@ -39,6 +42,9 @@ pub(super) enum Command {
     /// Look at, open or seal single items: DynamoDB JSON lines from standard input to standard output
     #[command(subcommand)]
     Item(ItemCommand),
+    /// Serve stand-ins of DynamoDB, DynamoDB Streams and KMS on this machine, for development and tests
+    #[cfg(feature = "local")]
+    Local(LocalArgs),
 }
 
 /// Arguments of `plan`.
@@ -100,7 +106,7 @@ pub(super) struct VerifyArgs {
 pub(super) enum Writer {
     /// Conditional statements in batches; single updates where a statement does not fit
     Batch,
-    /// One conditional `UpdateItem` for each item
+    /// One conditional UpdateItem for each item
     UpdateItem,
 }
 

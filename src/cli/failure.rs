@@ -4,6 +4,8 @@ use std::io;
 
 use super::exit::Exit;
 use super::job::{JobError, KeySourceError, NotReady};
+#[cfg(feature = "local")]
+use crate::local::LocalError;
 
 /// The end of a command that could not go on.
 #[derive(Debug)]
@@ -14,18 +16,24 @@ pub enum Failure {
         exit: Exit,
         /// What happened, naming the thing. Never a value.
         problem: String,
-        /// What to do about it.
-        remedy: String,
+        /// What to do about it, where the problem does not say so itself.
+        remedy: Option<String>,
     },
     /// Whoever read standard output has gone: nobody to tell, nothing to tell.
     ReaderGone,
 }
 
 impl Failure {
-    /// A failure to be told.
+    /// A failure to be told, and its remedy.
     #[must_use]
     pub fn new(exit: Exit, problem: impl ToString, remedy: impl Into<String>) -> Self {
-        Self::Told { exit, problem: problem.to_string(), remedy: remedy.into() }
+        Self::Told { exit, problem: problem.to_string(), remedy: Some(remedy.into()) }
+    }
+
+    /// A failure whose text says what to do.
+    #[must_use]
+    pub fn plain(exit: Exit, problem: impl ToString) -> Self {
+        Self::Told { exit, problem: problem.to_string(), remedy: None }
     }
 
     /// The exit code.
@@ -66,5 +74,16 @@ impl From<KeySourceError> for Failure {
 impl From<NotReady> for Failure {
     fn from(error: NotReady) -> Self {
         Self::new(Exit::Refused, &error, error.remedy())
+    }
+}
+
+#[cfg(feature = "local")]
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Self {
+        match &error {
+            LocalError::Region { .. } => Self::plain(Exit::Usage, error),
+            LocalError::Print(error) => Self::of_output(error),
+            _ => Self::plain(Exit::Fatal, error),
+        }
     }
 }

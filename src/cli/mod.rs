@@ -3,7 +3,10 @@
 mod args;
 mod exit;
 mod failure;
+mod item;
 pub mod job;
+#[cfg(feature = "local")]
+mod local;
 mod log;
 mod output;
 
@@ -35,5 +38,20 @@ fn told(failure: &Failure) -> Exit {
 
 async fn dispatch(command: Command) -> Result<Exit, Failure> {
     log::begin()?;
-    todo!()
+    match command {
+        Command::Plan(args) => unbuilt(&args.job),
+        Command::Run(args) => unbuilt(&args.job),
+        Command::Verify(args) => unbuilt(&args.job),
+        Command::Item(command) => item::run(command).await,
+        #[cfg(feature = "local")]
+        Command::Local(args) => {
+            local::run(args, &mut std::io::stdout()).await?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn unbuilt(job: &std::path::Path) -> Result<Exit, Failure> {
+    job::Job::read(job)?;
+    Err(Failure::plain(Exit::Fatal, "not built yet"))
 }
