@@ -1,5 +1,6 @@
 //! reseal encrypts, re-encrypts and decrypts DynamoDB tables in place, while they are in use.
 
+pub mod aws;
 pub mod cli;
 pub mod crypto;
 pub mod format;

@@ -3,9 +3,13 @@
 //! A keyring knows one thing: a 32-byte key, wrapped under an encryption context. It knows nothing of items or formats,
 //! never retries, and keeps to no budget: the pipeline does both, the same way for every keyring.
 
+mod kms;
+
 use async_trait::async_trait;
 
 use crate::crypto::{EncryptionContext, Secret};
+
+pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
 
 /// Who a wrapped key is for: the part of an encrypted data key that can be compared without any key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
