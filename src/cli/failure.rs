@@ -4,6 +4,8 @@ use std::io;
 
 use super::exit::Exit;
 use super::job::{JobError, KeySourceError, NotReady};
+use crate::aws::AwsConfigError;
+use crate::keyring::KeyRefused;
 #[cfg(feature = "local")]
 use crate::local::LocalError;
 
@@ -74,6 +76,18 @@ impl From<KeySourceError> for Failure {
 impl From<NotReady> for Failure {
     fn from(error: NotReady) -> Self {
         Self::new(Exit::Refused, &error, error.remedy())
+    }
+}
+
+impl From<AwsConfigError> for Failure {
+    fn from(error: AwsConfigError) -> Self {
+        Self::plain(Exit::Refused, error)
+    }
+}
+
+impl From<KeyRefused> for Failure {
+    fn from(error: KeyRefused) -> Self {
+        Self::plain(Exit::Refused, error)
     }
 }
 

@@ -5,6 +5,7 @@ mod exit;
 mod failure;
 mod item;
 pub mod job;
+mod keyrings;
 #[cfg(feature = "local")]
 mod local;
 mod log;

@@ -2,10 +2,12 @@
 
 mod failure;
 mod plan;
+mod policy;
 mod rewrite;
 mod tally;
 
 pub use failure::{Failure, FailureKind};
 pub use plan::{Fingerprint, Mismatch};
+pub use policy::{Policy, Refusal, Target, Verdict, Verified};
 pub use rewrite::{Expected, Rewrite};
 pub use tally::Tally;
