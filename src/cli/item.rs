@@ -169,6 +169,7 @@ async fn seal(policy: &Policy, keyring: &dyn Keyring, item: &Item) -> Result<Ite
     Ok(verified.rewrite.applied_to(item))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers hand over an error that they are done with")]
 fn told(problem: impl ToString) -> String {
     problem.to_string()
 }
