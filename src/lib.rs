@@ -6,6 +6,7 @@ pub mod format;
 pub mod item;
 pub mod keyring;
 pub mod migration;
+pub mod pipeline;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -3,7 +3,9 @@
 mod context;
 mod secret;
 mod suite;
+mod wrapped;
 
 pub use context::EncryptionContext;
 pub use secret::{KEY_BYTES, Secret};
 pub use suite::Suite;
+pub use wrapped::{Recipient, WrappedKey, WrappedRef};
