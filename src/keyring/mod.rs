@@ -3,10 +3,14 @@
 //! A keyring knows one thing: a 32-byte key, wrapped under an encryption context. It knows nothing of items or formats,
 //! never retries, and keeps to no budget: the pipeline does both, the same way for every keyring.
 
+mod kms;
+
 use async_trait::async_trait;
 
 use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Recipient, Secret, WrappedKey, WrappedRef};
+
+pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
 
 /// What a failed request of a keyring means for the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

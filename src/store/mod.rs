@@ -1,7 +1,14 @@
 //! The outside world as the engine sees it: a table to read and to change, a journal that remembers.
 
+mod dynamo;
+mod facts;
 mod journal;
 mod table;
 
+pub use dynamo::{DynamoTable, describe};
+pub use facts::{
+    Capacity, IndexFacts, IndexKind, KeyAttribute, Known, Projection, Replica, Replication, StreamFacts, TableFacts,
+    TtlFacts,
+};
 pub use journal::{Commit, Cursor, Journal, JournalError, Pass};
 pub use table::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};

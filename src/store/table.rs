@@ -57,8 +57,11 @@ pub enum Answer {
 pub struct Update {
     /// One answer per rewrite, in their order.
     pub answers: Vec<Answer>,
-    /// Write capacity units of the requests that reported them, and how many requests were made.
+    /// Write capacity units of the requests that reported them.
     pub units: Units,
+    /// Write capacity units, by our own arithmetic, of what the service charges for and did not report: failed
+    /// conditions, and writes of which nobody knows whether they were applied. What was consumed is the sum of both.
+    pub unreported: f64,
     /// Requests made.
     pub requests: u32,
 }

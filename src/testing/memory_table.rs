@@ -170,10 +170,17 @@ impl Table for MemoryTable {
         let written = |answer: &Answer| matches!(answer, Answer::Written);
         let any = answers.iter().any(written);
         let reported = |answer: &Answer| any && (via == Via::Batch || written(answer));
-        let charged = answers.iter().zip(rewrites).filter(|(answer, _)| reported(answer));
-        let units = any.then(|| charged.map(|(_, rewrite)| f64::from(write_units(rewrite.bytes))).sum());
+        let (mut units, mut unreported) = (any.then_some(0.0), 0.0);
+        for (answer, rewrite) in answers.iter().zip(rewrites) {
+            let charged = f64::from(write_units(rewrite.bytes));
+            match (&mut units, answer) {
+                (_, Answer::Failed(_)) => {}
+                (Some(units), answer) if reported(answer) => *units += charged,
+                _ => unreported += charged,
+            }
+        }
         let requests = if via == Via::Batch { u32::from(!rewrites.is_empty()) } else { rewrites.len() as u32 };
-        Update { answers, units, requests }
+        Update { answers, units, unreported, requests }
     }
 }
 
@@ -261,13 +268,13 @@ mod tests {
             )
             .await;
         assert!(matches!(update.answers[..], [Answer::Written, Answer::ConditionFailed(None)]));
-        assert_eq!((update.units, update.requests), (Some(2.0), 1));
+        assert_eq!((update.units, update.unreported, update.requests), (Some(2.0), 0.0, 1));
 
         let late = rewrite(&old, "newer", Expected::Equals(Value::from("old")));
         let update = table.update(&[late], Via::Single).await;
         let [Answer::ConditionFailed(Some(current))] = &update.answers[..] else { panic!("{update:?}") };
         assert_eq!(**current, item("p", 1, "new"));
-        assert_eq!(update.units, None);
+        assert_eq!((update.units, update.unreported), (None, 1.0));
 
         let large = rewrite(&old, &"x".repeat(ITEM_BYTES_MAX), Expected::Equals(Value::from("new")));
         let update = table.update(&[large], Via::Single).await;
