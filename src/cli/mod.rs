@@ -1,2 +1,39 @@
-//! The command line.
+//! The command line: everything that a human or a script sees.
+
+mod args;
+mod exit;
+mod failure;
 pub mod job;
+mod log;
+mod output;
+
+pub use args::Args;
+pub use exit::Exit;
+pub use failure::Failure;
+
+use args::Command;
+
+/// Runs a command and tells on standard error why it failed, if it did.
+pub async fn run(args: Args) -> Exit {
+    match dispatch(args.command).await {
+        Ok(exit) => exit,
+        Err(failure) => told(&failure),
+    }
+}
+
+/// The end of a process whose runtime could not be started.
+#[must_use]
+pub fn no_runtime(error: &std::io::Error) -> Exit {
+    let problem = format!("cannot start worker threads: {error}");
+    told(&Failure::new(Exit::Fatal, problem, "raise the limits on threads and open files"))
+}
+
+fn told(failure: &Failure) -> Exit {
+    output::tell(failure);
+    failure.exit()
+}
+
+async fn dispatch(command: Command) -> Result<Exit, Failure> {
+    log::begin()?;
+    todo!()
+}

@@ -1,0 +1,20 @@
+//! Standard output for results, standard error for everything else.
+
+use std::io::{self, Write as _};
+
+use super::failure::Failure;
+
+/// Prints one line of result.
+///
+/// # Errors
+/// [`Failure::ReaderGone`] when whoever read has gone, another [`Failure`] when the line cannot be written.
+pub(super) fn line(text: impl std::fmt::Display) -> Result<(), Failure> {
+    writeln!(io::stdout().lock(), "{text}").map_err(|error| Failure::of_output(&error))
+}
+
+/// Tells of a failure on standard error: what happened, and what to do about it.
+pub(super) fn tell(failure: &Failure) {
+    let Failure::Told { problem, remedy, .. } = failure else { return };
+    // There is nobody left to tell when even this fails.
+    drop(writeln!(io::stderr().lock(), "error: {problem}\nremedy: {remedy}"));
+}
