@@ -4,8 +4,17 @@ mod args;
 mod exit;
 mod failure;
 pub mod job;
+#[cfg(feature = "local")]
+mod local;
 mod log;
 mod output;
+mod plan;
+mod preflight;
+mod progress;
+mod resolve;
+mod run;
+mod signals;
+mod verify;
 
 pub use args::Args;
 pub use exit::Exit;
@@ -35,5 +44,10 @@ fn told(failure: &Failure) -> Exit {
 
 async fn dispatch(command: Command) -> Result<Exit, Failure> {
     log::begin()?;
-    todo!()
+    match command {
+        Command::Plan(args) => run::plan(&args).await,
+        Command::Run(args) => run::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
+        Command::Item(_) => todo!(),
+    }
 }

@@ -4,15 +4,15 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aws;
+use crate::aws::{Access, AwsConfig};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::job::{Job, KeyringSettings, Target};
 use crate::cli::preflight::{self, Findings};
-use crate::keyring::{Keyring, KmsKeyring, RawAes};
+use crate::keyring::{KeyArn, Keyring, KmsKeyring, RawAes};
 use crate::migration::{self, Fingerprint, Policy};
 use crate::pipeline::{Pool, Settings};
-use crate::store::{Capacity, DynamoTable, Projection, TableFacts, Via};
+use crate::store::{self, Capacity, Projection, TableFacts, Via};
 
 /// Bytes of table per segment: about a minute of scanning within one partition's read capacity.
 const SEGMENT_BYTES: u64 = 256 << 20;
@@ -41,8 +41,8 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Holds a job against its table.
-    pub(super) async fn resolve(job: Job, table: &DynamoTable) -> Result<Self, Failure> {
-        let facts = table.describe().await.map_err(|error| Failure::of_store(&error))?;
+    pub(super) async fn resolve(job: Job, config: &AwsConfig) -> Result<Self, Failure> {
+        let facts = store::describe(config, &job.table).await?;
         let findings = preflight::examine(&job, &facts);
         let policy = policy(&job);
         let settings = settings(&job, &facts);
@@ -79,10 +79,11 @@ pub(super) async fn keyring(settings: &KeyringSettings) -> Result<Arc<dyn Keyrin
     match settings {
         KeyringSettings::RawAes { .. } => offline_keyring(settings),
         KeyringSettings::AwsKms { key_arn, region, profile, role_arn } => {
-            let access = aws::Access { region: Some(region.clone()), profile: profile.clone(), role_arn: role_arn.clone() };
-            let config = aws::load(&access).await.map_err(|error| Failure::of_aws(&error))?;
-            let keyring = KmsKeyring::new(&config, key_arn).map_err(|error| Failure::of_key(&error))?;
-            keyring.demand_usable().await.map_err(|error| Failure::of_key(&error))?;
+            let access = Access { region: Some(region.clone()), profile: profile.clone(), role_arn: role_arn.clone() };
+            let config = AwsConfig::load(&access).await?;
+            let key = KeyArn::parse(key_arn)?;
+            let keyring = KmsKeyring::new(&config, key)?;
+            keyring.examine().await?;
             Ok(Arc::new(keyring))
         }
     }

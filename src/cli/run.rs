@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::args::{RunArgs, Writer};
+use super::args::{PlanArgs, RunArgs, Writer};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::job::{Job, Target};
@@ -23,12 +23,10 @@ use crate::store::{DynamoTable, SqliteJournal, Via};
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let job = Job::read(&args.job)?;
     let keys = args.keys.as_deref().map(|file| read_keys(file, &job.schema.keys)).transpose()?;
-    let config = aws_config().await?;
     if !args.execute {
-        let table = DynamoTable::read_only(&config, &job.table, job.schema.keys.clone());
-        let plan = Plan::resolve(job, &config).await?;
-        return plan::show(&plan, &table, args.json).await;
+        return show(job, args.json).await;
     }
+    let config = aws_config().await?;
     let mut plan = Plan::resolve(job, &config).await?;
     plan.demand()?;
     plan.job.readiness()?;
@@ -43,7 +41,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let sources = source_keyrings(&plan.job).await?;
     let folder = state_folder(args.state_dir.as_deref(), &args.job, &plan.facts.arn)?;
     let journal = SqliteJournal::open(&folder, &plan.facts, &plan.fingerprint)?;
-    let table = DynamoTable::new(&config, &plan.job.table, plan.job.schema.keys.clone());
+    let table = DynamoTable::new(&config, plan.job.table.clone(), plan.job.schema.keys.clone());
     let progress = Progress::start(plan.facts.items, args.json);
     let ports = Ports { table: Arc::new(table), target, sources, observer: progress.observer() };
     let stop = signals::listen()?;
@@ -52,6 +50,18 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let report = report?;
     tell(&report, &folder, args.json)?;
     Ok(exit(&report))
+}
+
+/// Shows the job's plan.
+pub(super) async fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
+    show(Job::read(&args.job)?, args.json).await
+}
+
+async fn show(job: Job, json: bool) -> Result<Exit, Failure> {
+    let config = aws_config().await?;
+    let table = DynamoTable::read_only(&config, job.table.clone(), job.schema.keys.clone());
+    let plan = Plan::resolve(job, &config).await?;
+    plan::show(&plan, &table, json).await
 }
 
 /// The standard AWS configuration of this process.

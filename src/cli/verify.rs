@@ -7,17 +7,19 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
 use super::progress::Progress;
-use super::run::{open_table, target_keyring};
+use super::run::{aws_config, target_keyring};
 use super::signals;
 use crate::cli::job::Job;
 use crate::cli::resolve::Plan;
 use crate::pipeline::{self, Ports, Verification};
+use crate::store::DynamoTable;
 
 /// Verifies the job's table. Exit 0 only when every item is at target and opens.
 pub(super) async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     let job = Job::read(&args.job)?;
-    let (table, _) = open_table(&job).await?;
-    let plan = Plan::resolve(job, &table).await?;
+    let config = aws_config().await?;
+    let table = DynamoTable::read_only(&config, job.table.clone(), job.schema.keys.clone());
+    let plan = Plan::resolve(job, &config).await?;
     let progress = Progress::start(plan.facts.items, args.json);
     let ports = Ports {
         table: Arc::new(table),

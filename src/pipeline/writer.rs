@@ -124,7 +124,10 @@ impl Engine {
         let estimate: f64 = batch.iter().map(|rewrite| f64::from(write_units(rewrite.bytes)) * copies).sum();
         self.write.acquire(estimate).await;
         let update = self.ports.table.update(batch, via).await;
-        self.write.settle(estimate, update.units);
+        let lost = |answer: &Answer| matches!(answer, Answer::Failed(error) if error.class == StoreClass::Unknown);
+        let actual = update.units.unwrap_or(0.0) + update.unreported;
+        // What may have been applied is not given back.
+        self.write.settle(estimate, (!update.answers.iter().any(lost)).then_some(actual));
         if !update.answers.iter().any(|answer| matches!(answer, Answer::Failed(_))) {
             self.write.satisfied();
         }

@@ -41,6 +41,8 @@ pub struct DynamoTable {
     client: Client,
     name: String,
     keys: KeyNames,
+    /// Whether writes leave this process at all.
+    writes: bool,
 }
 
 /// What became of one request.
@@ -58,7 +60,13 @@ impl DynamoTable {
     /// The table of this name, or ARN, with these key attributes. Sends nothing.
     #[must_use]
     pub fn new(config: &AwsConfig, name: impl Into<String>, keys: KeyNames) -> Self {
-        Self { client: Client::new(config.sdk()), name: name.into(), keys }
+        Self { client: Client::new(config.sdk()), name: name.into(), keys, writes: true }
+    }
+
+    /// The same for reading alone: whatever it is asked to write, it refuses and sends nothing.
+    #[must_use]
+    pub fn read_only(config: &AwsConfig, name: impl Into<String>, keys: KeyNames) -> Self {
+        Self { writes: false, ..Self::new(config, name, keys) }
     }
 
     /// Sends statements as one request.
@@ -184,6 +192,11 @@ impl Table for DynamoTable {
 
     async fn update(&self, rewrites: &[Rewrite], via: Via) -> Update {
         debug_assert!(distinct(rewrites), "the service rejects a batch that has one key twice");
+        if !self.writes {
+            let problem = "this command does not write".to_owned();
+            let answer = || Answer::Failed(StoreError { operation: SINGLE, class: StoreClass::Fatal, problem: problem.clone() });
+            return Update { answers: rewrites.iter().map(|_| answer()).collect(), units: None, unreported: 0.0, requests: 0 };
+        }
         let statement = |rewrite: &Rewrite| match via {
             Via::Batch => statement::statement(&self.name, rewrite),
             Via::Single => None,
