@@ -3,6 +3,8 @@
 mod dynamo;
 mod facts;
 mod journal;
+mod lock;
+mod sqlite;
 mod table;
 
 pub use dynamo::{DynamoTable, describe};
@@ -11,4 +13,6 @@ pub use facts::{
     TtlFacts,
 };
 pub use journal::{Commit, Cursor, Journal, JournalError, Pass};
+pub use lock::{LockError, TableLock, state_home};
+pub use sqlite::{LedgerEntry, OpenError, PassRecord, SqliteJournal};
 pub use table::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};
