@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::job::Job;
 use super::progress::Progress;
 use super::resolve::Plan;
+use super::run::now;
 use super::{output, signals};
 use crate::aws::AwsConfig;
 use crate::item::{Item, Key, json};
@@ -47,7 +48,7 @@ struct Demo {
 pub(super) async fn run(args: DemoArgs) -> Result<Exit, Failure> {
     let stop = signals::listen()?;
     let stand_ins = local::start(Options::default())?;
-    let state = tempfile_dir()?;
+    let state = tempfile::tempdir().map_err(defect)?;
     let demo = Demo::prepare(&args, &stand_ins, state.path()).await?;
     let client = aws_sdk_dynamodb::Client::new(demo.config.sdk());
     output::line("\nthe application's item, as it is now:")?;
@@ -85,7 +86,7 @@ impl Demo {
         ))?;
         let config = AwsConfig::stand_in(&stand_ins.dynamodb_endpoint(), stand_ins.region())?;
         let kms = AwsConfig::stand_in(&stand_ins.kms_endpoint(), stand_ins.region())?;
-        let key = stand_ins.create_key().await?;
+        let key = stand_ins.kms().create_key("reseal demo").map_err(defect)?;
         let oracle = Arc::new(Oracle::default());
         let client = aws_sdk_dynamodb::Client::new(config.sdk());
         world::create(&client, args.seed, args.items, &oracle).await.map_err(world_failed)?;
@@ -103,7 +104,7 @@ impl Demo {
         let keyring = KmsKeyring::new(&kms, KeyArn::parse(&key)?)?;
         keyring.examine().await?;
         let table = DynamoTable::new(&config, world::TABLE, world::key_names());
-        let journal = SqliteJournal::open(state, &plan.facts, &plan.fingerprint)?;
+        let journal = SqliteJournal::open(state, &plan.job.schema.keys, &plan.fingerprint, &now())?;
         Ok(Self { config, plan, table: Arc::new(table), keyring: Arc::new(keyring), journal: Arc::new(journal), oracle })
     }
 

@@ -4,6 +4,12 @@ use std::io;
 
 use super::exit::Exit;
 use super::job::{JobError, KeySourceError, NotReady};
+use crate::aws::AwsConfigError;
+use crate::keyring::{KeyArnError, KeyRefused, KeyringError};
+#[cfg(feature = "local")]
+use crate::local::LocalError;
+use crate::pipeline::RunError;
+use crate::store::{JournalError, LockError, OpenError, StoreError};
 
 /// The end of a command that could not go on.
 #[derive(Debug)]
@@ -26,6 +32,11 @@ impl Failure {
     #[must_use]
     pub fn new(exit: Exit, problem: impl ToString, remedy: impl Into<String>) -> Self {
         Self::Told { exit, problem: problem.to_string(), remedy: remedy.into() }
+    }
+
+    /// A failure whose sentence says what to do.
+    pub(super) fn plain(exit: Exit, problem: impl ToString) -> Self {
+        Self::new(exit, problem, "")
     }
 
     /// The exit code.
@@ -66,5 +77,38 @@ impl From<KeySourceError> for Failure {
 impl From<NotReady> for Failure {
     fn from(error: NotReady) -> Self {
         Self::new(Exit::Refused, &error, error.remedy())
+    }
+}
+
+/// Errors whose sentence ends in the remedy, with the exit code that they end a command with.
+macro_rules! told_with_remedy {
+    ($($error:ty => $exit:ident),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::plain(Exit::$exit, error)
+            }
+        }
+    )*};
+}
+
+told_with_remedy! {
+    AwsConfigError => Refused,
+    JournalError => Fatal,
+    KeyArnError => Usage,
+    KeyRefused => Refused,
+    KeyringError => Fatal,
+    LockError => Refused,
+    OpenError => Refused,
+    RunError => Fatal,
+    StoreError => Fatal,
+}
+
+#[cfg(feature = "local")]
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Self {
+        match &error {
+            LocalError::Print(error) => Self::of_output(error),
+            _ => Self::plain(Exit::Fatal, error),
+        }
     }
 }

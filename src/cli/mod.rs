@@ -1,6 +1,8 @@
 //! The command line: everything that a human or a script sees.
 
 mod args;
+#[cfg(feature = "local")]
+mod demo;
 mod exit;
 mod failure;
 pub mod job;
@@ -49,5 +51,12 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Item(_) => todo!(),
+        #[cfg(feature = "local")]
+        Command::Demo(args) => demo::run(args).await,
+        #[cfg(feature = "local")]
+        Command::Local(args) => {
+            local::run(args, &mut std::io::stdout()).await?;
+            Ok(Exit::Done)
+        }
     }
 }

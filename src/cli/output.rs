@@ -30,5 +30,6 @@ pub(super) fn note(text: &str) {
 pub(super) fn tell(failure: &Failure) {
     let Failure::Told { problem, remedy, .. } = failure else { return };
     // There is nobody left to tell when even this fails.
-    drop(writeln!(io::stderr().lock(), "error: {problem}\nremedy: {remedy}"));
+    let remedy = if remedy.is_empty() { String::new() } else { format!("\nremedy: {remedy}") };
+    drop(writeln!(io::stderr().lock(), "error: {problem}{remedy}"));
 }

@@ -80,7 +80,7 @@ async fn sample(plan: &Plan, table: &dyn Table) -> Result<Census, Failure> {
     for i in 0..SAMPLE_SEGMENTS.min(total_segments) {
         let segment = i * (total_segments / SAMPLE_SEGMENTS.min(total_segments));
         let scan = Scan { segment, total_segments, after: None, limit: Some(SAMPLE_ITEMS) };
-        let page = table.scan(&scan).await.map_err(|error| Failure::of_store(&error))?;
+        let page = table.scan(&scan).await?;
         for item in &page.items {
             census.add(&plan.policy, item);
         }

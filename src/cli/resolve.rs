@@ -12,7 +12,7 @@ use crate::cli::preflight::{self, Findings};
 use crate::keyring::{KeyArn, Keyring, KmsKeyring, RawAes};
 use crate::migration::{self, Fingerprint, Policy};
 use crate::pipeline::{Pool, Settings};
-use crate::store::{self, Capacity, Projection, TableFacts, Via};
+use crate::store::{self, Capacity, Projection, StoreClass, TableFacts, Via};
 
 /// Bytes of table per segment: about a minute of scanning within one partition's read capacity.
 const SEGMENT_BYTES: u64 = 256 << 20;
@@ -42,7 +42,11 @@ pub(super) struct Plan {
 impl Plan {
     /// Holds a job against its table.
     pub(super) async fn resolve(job: Job, config: &AwsConfig) -> Result<Self, Failure> {
-        let facts = store::describe(config, &job.table).await?;
+        let facts = store::describe(config, &job.table).await.map_err(|error| match error.class {
+            // Nothing was begun: the table is not there, or not ours to look at.
+            StoreClass::Denied | StoreClass::Fatal | StoreClass::Item => Failure::plain(Exit::Refused, error),
+            _ => error.into(),
+        })?;
         let findings = preflight::examine(&job, &facts);
         let policy = policy(&job);
         let settings = settings(&job, &facts);

@@ -17,7 +17,7 @@ use crate::aws::{Access, AwsConfig};
 use crate::item::{Key, KeyNames, json};
 use crate::keyring::Keyring;
 use crate::pipeline::{self, Ended, Ports, Report, Stop};
-use crate::store::{DynamoTable, SqliteJournal, Via};
+use crate::store::{DynamoTable, SqliteJournal, TableLock, Via, state_home};
 
 /// Runs the job, or shows its plan.
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
@@ -40,7 +40,8 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let target = target_keyring(&plan.job).await?;
     let sources = source_keyrings(&plan.job).await?;
     let folder = state_folder(args.state_dir.as_deref(), &args.job, &plan.facts.arn)?;
-    let journal = SqliteJournal::open(&folder, &plan.facts, &plan.fingerprint)?;
+    let _lock = TableLock::acquire(&state_home()?, &plan.facts.arn, plan.facts.id.as_deref())?;
+    let journal = SqliteJournal::open(&folder, &plan.job.schema.keys, &plan.fingerprint, &now())?;
     let table = DynamoTable::new(&config, plan.job.table.clone(), plan.job.schema.keys.clone());
     let progress = Progress::start(plan.facts.items, args.json);
     let ports = Ports { table: Arc::new(table), target, sources, observer: progress.observer() };
@@ -111,6 +112,12 @@ fn demand_consent(job: &Job, given: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The time on this machine's wall clock, as text: for whoever reads the journal, nothing is decided by it.
+pub(super) fn now() -> String {
+    let now = time::OffsetDateTime::now_utc();
+    now.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
+}
+
 /// Where this job keeps its state for this table: as asked for, or in the user's state directory.
 fn state_folder(asked: Option<&Path>, job: &Path, arn: &str) -> Result<PathBuf, Failure> {
     if let Some(folder) = asked {
@@ -120,7 +127,7 @@ fn state_folder(asked: Option<&Path>, job: &Path, arn: &str) -> Result<PathBuf, 
     let digest = Sha256::new().chain_update(arn).chain_update([0]).chain_update(file.as_os_str().as_encoded_bytes());
     let hash: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let name = job.file_stem().and_then(|stem| stem.to_str()).unwrap_or("job");
-    Ok(crate::store::state_root()?.join("jobs").join(format!("{name}-{hash}")))
+    Ok(state_home()?.join("jobs").join(format!("{name}-{hash}")))
 }
 
 /// Reads the keys of a `--keys` file: one DynamoDB JSON object per line.

@@ -4,6 +4,7 @@
 //! never retries, and keeps to no budget: the pipeline does both, the same way for every keyring.
 
 mod kms;
+mod raw;
 
 use async_trait::async_trait;
 
@@ -11,6 +12,7 @@ use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Recipient, Secret, WrappedKey, WrappedRef};
 
 pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
+pub use raw::RawAes;
 
 /// What a failed request of a keyring means for the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub use oracle::{Differences, Oracle};
 pub use writers::{Writers, Written};
 
 use crate::item::{Item, Key, KeyError, KeyNames};
-use crate::store::dynamo::item_to;
+use crate::store::item_to;
 
 /// The table's name. Stand-ins make shard ids of it, which have to be long enough for SDKs.
 pub const TABLE: &str = "reseal-demo-customers";

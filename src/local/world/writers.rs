@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Bulk, Oracle, TABLE, WorldError, customer, key_of};
 use crate::item::{Key, Number, Value};
-use crate::store::dynamo::{item_to, key_to};
+use crate::store::{item_to, key_to};
 
 /// What the writers did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

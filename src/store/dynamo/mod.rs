@@ -23,6 +23,8 @@ use crate::aws::{AwsConfig, Fault};
 use crate::item::{Item, Key, KeyNames, Value, write_units};
 use crate::migration::{Expected, Rewrite};
 use convert::ConvertError;
+#[cfg(feature = "local")]
+pub(crate) use convert::{item_to, key_to};
 pub use describe::describe;
 use statement::Statement;
 
