@@ -1,4 +1,6 @@
-//! Keys in transit: a fresh key with what wraps it, and a wrapped key as it was found.
+//! A wrapped key, and who can unwrap it: what keyrings and formats hand to each other.
+
+use std::fmt;
 
 use super::Secret;
 
@@ -9,6 +11,12 @@ pub struct Recipient {
     pub provider: String,
     /// The key's ARN, or the name of a raw key.
     pub key: String,
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.provider, self.key)
+    }
 }
 
 /// A fresh 32-byte key and the form in which one recipient can get it back.
@@ -22,6 +30,18 @@ pub struct WrappedKey {
     pub ciphertext: Vec<u8>,
     /// The key itself.
     pub key: Secret,
+}
+
+impl WrappedKey {
+    /// The wrapped form, as a reader will find it.
+    #[must_use]
+    pub fn wrapped(&self) -> WrappedRef<'_> {
+        WrappedRef {
+            provider_id: &self.provider_id,
+            provider_info: &self.provider_info,
+            ciphertext: &self.ciphertext,
+        }
+    }
 }
 
 /// A wrapped key as it was found in an item.

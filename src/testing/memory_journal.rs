@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::item::Key;
 use crate::migration::{Failure, Tally};
 use crate::store::{Commit, Cursor, Journal, JournalError, Pass};
 
