@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use reseal::cli::{self, Args};
 
-/// Measured to take a fifth to a half off the CPU time of a run that the system's allocator needs.
+/// A run takes 1.2 to 1.5 times less CPU time with it than with the system's allocator.
 #[cfg(not(target_env = "msvc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -73,9 +73,7 @@ fn violations(path: &str, source: &str) -> Vec<String> {
             ("testing", _, Some(below)) => below <= TESTING_FLOOR_MAX,
             ("cli", _, None) => imported == "local",
             (_, Some(_), None) => false,
-            (_, Some(own_floor), Some(below)) => {
-                below < own_floor || SAME_FLOOR.contains(&(own, imported.as_str()))
-            }
+            (_, Some(own_floor), Some(below)) => below < own_floor || SAME_FLOOR.contains(&(own, imported.as_str())),
             (_, None, _) => false,
         };
         if !allowed {

@@ -119,11 +119,7 @@ struct BranchKey {
 impl BranchKey {
     fn from_json(key: &Json) -> Self {
         let text = |name: &str| key[name].as_str().unwrap().to_owned();
-        Self {
-            id: text("key-id"),
-            version: text("branchKeyVersion"),
-            key: BASE64.decode(text("branchKey")).unwrap(),
-        }
+        Self { id: text("key-id"), version: text("branchKeyVersion"), key: BASE64.decode(text("branchKey")).unwrap() }
     }
 
     /// AWS Material Providers Library specification, `aws-kms-hierarchical-keyring.md`: salt, nonce, version, key.

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
-/// Encrypts, re-encrypts and decrypts `DynamoDB` tables in place, while they are in use.
+#[cfg(feature = "local")]
+use super::local::LocalArgs;
+
+/// Encrypts, re-encrypts and decrypts DynamoDB tables in place, while they are in use.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Args {
@@ -41,7 +44,7 @@ pub(super) enum Command {
     Item(ItemCommand),
     /// Serve DynamoDB, DynamoDB Streams and KMS stand-ins on loopback until interrupted
     #[cfg(feature = "local")]
-    Local(super::local::LocalArgs),
+    Local(LocalArgs),
     /// Encrypt a table on embedded stand-ins while applications write to it, and check every item
     #[cfg(feature = "local")]
     Demo(DemoArgs),
@@ -118,7 +121,7 @@ pub(super) struct VerifyArgs {
 pub(super) enum Writer {
     /// Conditional statements in batches; single updates where a statement does not fit
     Batch,
-    /// One conditional `UpdateItem` for each item
+    /// One conditional UpdateItem for each item
     UpdateItem,
 }
 

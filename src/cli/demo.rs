@@ -105,7 +105,14 @@ impl Demo {
         keyring.examine().await?;
         let table = DynamoTable::new(&config, world::TABLE, world::key_names());
         let journal = SqliteJournal::open(state, &plan.job.schema.keys, &plan.fingerprint, &now())?;
-        Ok(Self { config, plan, table: Arc::new(table), keyring: Arc::new(keyring), journal: Arc::new(journal), oracle })
+        Ok(Self {
+            config,
+            plan,
+            table: Arc::new(table),
+            keyring: Arc::new(keyring),
+            journal: Arc::new(journal),
+            oracle,
+        })
     }
 
     /// Passes over the table, at most so many.

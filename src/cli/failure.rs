@@ -20,23 +20,24 @@ pub enum Failure {
         exit: Exit,
         /// What happened, naming the thing. Never a value.
         problem: String,
-        /// What to do about it.
-        remedy: String,
+        /// What to do about it, where the problem does not say so itself.
+        remedy: Option<String>,
     },
     /// Whoever read standard output has gone: nobody to tell, nothing to tell.
     ReaderGone,
 }
 
 impl Failure {
-    /// A failure to be told.
+    /// A failure to be told, and its remedy.
     #[must_use]
     pub fn new(exit: Exit, problem: impl ToString, remedy: impl Into<String>) -> Self {
-        Self::Told { exit, problem: problem.to_string(), remedy: remedy.into() }
+        Self::Told { exit, problem: problem.to_string(), remedy: Some(remedy.into()) }
     }
 
-    /// A failure whose sentence says what to do.
-    pub(super) fn plain(exit: Exit, problem: impl ToString) -> Self {
-        Self::new(exit, problem, "")
+    /// A failure whose text says what to do.
+    #[must_use]
+    pub fn plain(exit: Exit, problem: impl ToString) -> Self {
+        Self::Told { exit, problem: problem.to_string(), remedy: None }
     }
 
     /// The exit code.
@@ -107,6 +108,7 @@ told_with_remedy! {
 impl From<LocalError> for Failure {
     fn from(error: LocalError) -> Self {
         match &error {
+            LocalError::Region { .. } => Self::plain(Exit::Usage, error),
             LocalError::Print(error) => Self::of_output(error),
             _ => Self::plain(Exit::Fatal, error),
         }

@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod exit;
 mod failure;
+mod item;
 pub mod job;
 #[cfg(feature = "local")]
 mod local;
@@ -50,7 +51,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Plan(args) => run::plan(&args).await,
         Command::Run(args) => run::run(args).await,
         Command::Verify(args) => verify::run(args).await,
-        Command::Item(_) => todo!(),
+        Command::Item(command) => item::run(command).await,
         #[cfg(feature = "local")]
         Command::Demo(args) => demo::run(args).await,
         #[cfg(feature = "local")]

@@ -29,7 +29,10 @@ pub(super) fn note(text: &str) {
 /// Tells of a failure on standard error: what happened, and what to do about it.
 pub(super) fn tell(failure: &Failure) {
     let Failure::Told { problem, remedy, .. } = failure else { return };
-    // There is nobody left to tell when even this fails.
-    let remedy = if remedy.is_empty() { String::new() } else { format!("\nremedy: {remedy}") };
-    drop(writeln!(io::stderr().lock(), "error: {problem}{remedy}"));
+    // There is nobody left to tell when this fails.
+    let mut stderr = io::stderr().lock();
+    drop(writeln!(stderr, "error: {problem}"));
+    if let Some(remedy) = remedy {
+        drop(writeln!(stderr, "remedy: {remedy}"));
+    }
 }

@@ -92,13 +92,15 @@ fn estimate(plan: &Plan, census: &Census) -> Estimate {
     let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
     let items = plan.facts.items.max(census.items) as f64;
     let read_units = 2.0 * (plan.facts.bytes as f64 / 4096.0).max(1.0);
-    let per_item = share(census.growth.write_units, census.growth.items).max(1.0) * f64::from(plan.settings.write_copies);
+    let per_item =
+        share(census.growth.write_units, census.growth.items).max(1.0) * f64::from(plan.settings.write_copies);
     let rewritten = items * share(census.plaintext + census.sealed, census.items);
     let write_units = rewritten * per_item;
-    let kms = plan.job.uses_kms();
     let opened = items * share(census.sealed, census.items);
-    let kms_requests = if kms { rewritten + opened } else { 0.0 };
-    let time = |units: f64, budget: Option<std::num::NonZeroU32>| budget.map_or(0.0, |rate| units / f64::from(rate.get()));
+    let (opens, seals) = plan.job.kms();
+    let kms_requests = if opens { opened } else { 0.0 } + if seals { rewritten } else { 0.0 };
+    let time =
+        |units: f64, budget: Option<std::num::NonZeroU32>| budget.map_or(0.0, |rate| units / f64::from(rate.get()));
     let seconds = (time(read_units / 2.0, plan.settings.read_units))
         .max(time(write_units, plan.settings.write_units))
         .max(time(kms_requests, plan.settings.kms_requests))
@@ -112,7 +114,11 @@ fn text(plan: &Plan, census: &Census, estimate: &Estimate) -> String {
     let facts = &plan.facts;
     line(&mut out, "table", &facts.arn);
     line(&mut out, "key", &plan.job.schema.keys.iter().collect::<Vec<_>>().join(", "));
-    line(&mut out, "items", &format!("about {}, {} (DynamoDB's figures are up to six hours old)", facts.items, bytes(facts.bytes)));
+    line(
+        &mut out,
+        "items",
+        &format!("about {}, {} (DynamoDB's figures are up to six hours old)", facts.items, bytes(facts.bytes)),
+    );
     line(&mut out, "capacity", &capacity(&facts.capacity));
     for index in &facts.indexes {
         line(&mut out, "index", &format!("{} on {}", index.name, index.keys.join(", ")));
@@ -175,7 +181,11 @@ fn target(plan: &Plan) -> String {
 fn attributes(out: &mut String, census: &Census) {
     let _ = writeln!(out, "\nsample of {} items", census.items);
     let width = census.attributes.keys().map(|name| name.chars().count()).max().unwrap_or(0).clamp(9, 40);
-    let _ = writeln!(out, "  {:width$}  {:>6}  {:>8}  {:>8}  {:<8}  action", "attribute", "items", "average", "largest", "types");
+    let _ = writeln!(
+        out,
+        "  {:width$}  {:>6}  {:>8}  {:>8}  {:<8}  action",
+        "attribute", "items", "average", "largest", "types"
+    );
     for (name, attribute) in &census.attributes {
         let types: Vec<&str> = attribute.types.keys().copied().collect();
         let action = match (attribute.action, attribute.signed) {
@@ -204,7 +214,9 @@ fn forms(out: &mut String, census: &Census) {
         let _ = writeln!(out, "fails     {} {kind}, such as: {}", refused.items, refused.detail);
     }
     let growth = &census.growth;
-    if let (Some(before), Some(after)) = (growth.bytes_before.checked_div(growth.items), growth.bytes_after.checked_div(growth.items)) {
+    if let (Some(before), Some(after)) =
+        (growth.bytes_before.checked_div(growth.items), growth.bytes_after.checked_div(growth.items))
+    {
         let _ = writeln!(
             out,
             "growth    {before} to {after} bytes on average, {} at most; {:.2} write units per item",

@@ -132,7 +132,8 @@ fn surroundings(findings: &mut Findings, job: &Job, facts: &TableFacts) {
         Known::Unknown(why) => findings.warn(format!("whether point-in-time recovery is on is unknown ({why})")),
     }
     if facts.stream.as_ref().is_some_and(|stream| stream.enabled) {
-        findings.warn("the table has a stream: every rewrite wakes its consumers, and old images hold plaintext for 24 h");
+        findings
+            .warn("the table has a stream: every rewrite wakes its consumers, and old images hold plaintext for 24 h");
     }
     if let Capacity::Provisioned { read, write } = facts.capacity {
         for (field, budget, capacity) in [
@@ -140,7 +141,9 @@ fn surroundings(findings: &mut Findings, job: &Job, facts: &TableFacts) {
             ("write_units_per_second", job.budget.write_units, write),
         ] {
             if let Some(budget) = budget.filter(|budget| u64::from(budget.get()) >= capacity) {
-                findings.warn(format!("budget.{field} is {budget}, and the table's capacity {capacity}: nothing would be left"));
+                findings.warn(format!(
+                    "budget.{field} is {budget}, and the table's capacity {capacity}: nothing would be left"
+                ));
             }
         }
     }

@@ -97,7 +97,7 @@ pub(super) async fn keyring(settings: &KeyringSettings) -> Result<Arc<dyn Keyrin
 pub(super) fn offline_keyring(settings: &KeyringSettings) -> Result<Arc<dyn Keyring>, Failure> {
     match settings {
         KeyringSettings::RawAes { namespace, name, key } => {
-            let keyring = RawAes::new(namespace.clone(), name.clone(), key.read()?);
+            let keyring = RawAes::new(namespace, name, key.read()?.expose());
             Ok(Arc::new(keyring.map_err(|error| Failure::new(Exit::Usage, error, "mend the keyring of the job file"))?))
         }
         KeyringSettings::AwsKms { key_arn, .. } => {
@@ -110,7 +110,9 @@ fn settings(job: &Job, facts: &TableFacts) -> Settings {
     let budget = |named: Option<NonZeroU32>, provisioned: u64, most: Option<u64>| -> Option<NonZeroU32> {
         let derived = match facts.capacity {
             Capacity::Provisioned { .. } => provisioned / PROVISIONED_SHARE,
-            Capacity::OnDemand { .. } => most.map_or(ON_DEMAND_UNITS, |most| ON_DEMAND_UNITS.min(most / PROVISIONED_SHARE)),
+            Capacity::OnDemand { .. } => {
+                most.map_or(ON_DEMAND_UNITS, |most| ON_DEMAND_UNITS.min(most / PROVISIONED_SHARE))
+            }
         };
         named.or_else(|| NonZeroU32::new(u32::try_from(derived.max(1)).unwrap_or(u32::MAX)))
     };
@@ -122,7 +124,8 @@ fn settings(job: &Job, facts: &TableFacts) -> Settings {
     let item_bytes = facts.bytes.checked_div(facts.items).unwrap_or(ITEM_BYTES).max(1);
     // A page never costs more than a second's worth of the budget, as far as the average item tells.
     let page_bytes = read_units.map_or(PAGE_BYTES, |units| (u64::from(units.get()) * 4096).min(PAGE_BYTES));
-    let page_items = (page_bytes < PAGE_BYTES).then(|| u32::try_from((page_bytes / item_bytes).max(1)).unwrap_or(u32::MAX));
+    let page_items =
+        (page_bytes < PAGE_BYTES).then(|| u32::try_from((page_bytes / item_bytes).max(1)).unwrap_or(u32::MAX));
     let segments = (facts.bytes / SEGMENT_BYTES).clamp(*SEGMENTS.start(), *SEGMENTS.end());
     let copied = facts.indexes.iter().filter(|index| index.projection != Projection::Keys).count();
     Settings {
@@ -155,7 +158,12 @@ pub(super) fn entropy(bytes: &mut [u8]) {
 /// Everything that a checkpoint of this job depends on.
 fn fingerprint(job: &Job, facts: &TableFacts) -> Fingerprint {
     let forms = |plaintext: bool, dbesdk: bool| -> String {
-        [(plaintext, "plaintext"), (dbesdk, "dbesdk")].iter().filter(|(on, _)| *on).map(|(_, form)| *form).collect::<Vec<_>>().join(", ")
+        [(plaintext, "plaintext"), (dbesdk, "dbesdk")]
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, form)| *form)
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let mut fields = vec![
         ("table".to_owned(), facts.arn.clone()),

@@ -136,8 +136,9 @@ fn read_keys(file: &Path, names: &KeyNames) -> Result<Vec<Key>, Failure> {
         let place = format!("{}:{line}: {problem}", file.display());
         Failure::new(Exit::Usage, place, r#"one key per line, such as {"id": {"S": "a"}}"#)
     };
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", file.display()), "check the path after --keys"))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::new(Exit::Usage, format!("{}: {error}", file.display()), "check the path after --keys")
+    })?;
     let lines = text.split('\n').enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(i, line)| {

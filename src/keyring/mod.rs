@@ -12,7 +12,7 @@ use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Recipient, Secret, WrappedKey, WrappedRef};
 
 pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
-pub use raw::RawAes;
+pub use raw::{RawAes, RawAesError};
 
 /// What a failed request of a keyring means for the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// The pause before the next attempt, after so many that failed: doubling from 50 ms to 5 s, and spread over half of
 /// that by `jitter` (0.0 to 1.0), so that lanes that failed together do not return together.
 #[must_use]
-pub fn pause(attempts: u32, jitter: f64) -> Duration {
+pub(super) fn pause(attempts: u32, jitter: f64) -> Duration {
     let whole = FIRST.saturating_mul(1 << attempts.min(10)).min(LONGEST);
     whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
 }

@@ -58,7 +58,10 @@ mod tests {
     }
 
     fn version_1() -> Schema {
-        schema(Action::SignOnly, &[("name", Action::EncryptAndSign), ("tags", Action::EncryptAndSign), ("at", Action::SignOnly)])
+        schema(
+            Action::SignOnly,
+            &[("name", Action::EncryptAndSign), ("tags", Action::EncryptAndSign), ("at", Action::SignOnly)],
+        )
     }
 
     fn version_2() -> Schema {
@@ -179,8 +182,14 @@ mod tests {
             inspect(&version_1(), &item).unwrap_err()
         };
         let cases: [(&dyn Fn(&mut Item), &str); 9] = [
-            (&|item| drop(item.remove(FOOT)), "\"aws_dbe_head\" without \"aws_dbe_foot\": the item is damaged; restore it"),
-            (&|item| drop(item.remove(HEAD)), "\"aws_dbe_foot\" without \"aws_dbe_head\": the item is damaged; restore it"),
+            (
+                &|item| drop(item.remove(FOOT)),
+                "\"aws_dbe_head\" without \"aws_dbe_foot\": the item is damaged; restore it",
+            ),
+            (
+                &|item| drop(item.remove(HEAD)),
+                "\"aws_dbe_foot\" without \"aws_dbe_head\": the item is damaged; restore it",
+            ),
             (
                 &|item| drop(item.insert(FOOT, Value::Null)),
                 "\"aws_dbe_foot\" is of type NULL, not B: the item is damaged; restore it",
@@ -201,10 +210,7 @@ mod tests {
                 &|item| drop(item.insert("tags", Value::Binary(vec![9; 40]))),
                 "the attribute \"tags\" should be encrypted but cannot be: somebody wrote into the sealed item",
             ),
-            (
-                &|item| drop((item.remove("pk"), item.insert("zz", Value::Null))),
-                "the key attribute \"pk\" is missing",
-            ),
+            (&|item| drop((item.remove("pk"), item.insert("zz", Value::Null))), "the key attribute \"pk\" is missing"),
             (
                 &|item| drop((item.remove("tags"), item.insert("a", Value::Null))),
                 "the key attribute \"sk\" would be ENCRYPT_AND_SIGN, which no key is: somebody wrote into the sealed item",

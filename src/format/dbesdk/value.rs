@@ -357,11 +357,7 @@ mod tests {
             (LIST, b"\0\0\0\0x", ValueError::Malformed),
             (LIST, b"\0\0\0\x01\0\0\0\0\0\x01", ValueError::Malformed),
             (MAP, b"\0\0\0\x01\0\x02\0\0\0\x011\0\0\0\0\0\0", ValueError::Malformed),
-            (
-                MAP,
-                b"\0\0\0\x02\0\x01\0\0\0\x01a\0\0\0\0\0\0\0\x01\0\0\0\x01a\0\0\0\0\0\0",
-                ValueError::Duplicate,
-            ),
+            (MAP, b"\0\0\0\x02\0\x01\0\0\0\x01a\0\0\0\0\0\0\0\x01\0\0\0\x01a\0\0\0\0\0\0", ValueError::Duplicate),
         ];
         for (id, bytes, expected) in cases {
             assert_eq!(read(id, bytes.to_vec()), Err(expected), "{id:?} {bytes:?}");

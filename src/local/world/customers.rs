@@ -102,7 +102,10 @@ fn address(name: &str, region: &str, code: &str) -> Value {
     };
     map(vec![
         ("lines", Value::List(vec![line(name), line("1 Rue de l'Église"), line("")])),
-        ("geo", map(vec![("lat", number_value("52.520008")), ("🧭", Value::List(vec![Value::Null, Value::Bool(true)]))])),
+        (
+            "geo",
+            map(vec![("lat", number_value("52.520008")), ("🧭", Value::List(vec![Value::Null, Value::Bool(true)]))]),
+        ),
         ("code", number_value(code)),
         (region, map(vec![])),
     ])

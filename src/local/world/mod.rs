@@ -107,9 +107,8 @@ pub async fn create(client: &Client, seed: u64, customers: u64, oracle: &Oracle)
 }
 
 async fn create_table(client: &Client) -> Result<(), WorldError> {
-    let attribute = |name: &str| {
-        AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build()
-    };
+    let attribute =
+        |name: &str| AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build();
     let key = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
     let index = GlobalSecondaryIndex::builder()
         .index_name("by-region")

@@ -46,7 +46,14 @@ struct Writer {
 impl Writers {
     /// Starts so many writers over so many customers; each writes once per `pace`.
     #[must_use]
-    pub fn start(client: &Client, oracle: &Arc<Oracle>, seed: u64, customers: u64, writers: u64, pace: Duration) -> Self {
+    pub fn start(
+        client: &Client,
+        oracle: &Arc<Oracle>,
+        seed: u64,
+        customers: u64,
+        writers: u64,
+        pace: Duration,
+    ) -> Self {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for index in 0..writers {

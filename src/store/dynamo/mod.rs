@@ -24,7 +24,8 @@ use crate::item::{Item, Key, KeyNames, Value, write_units};
 use crate::migration::{Expected, Rewrite};
 use convert::ConvertError;
 #[cfg(feature = "local")]
-pub(crate) use convert::{item_to, key_to};
+pub(crate) use convert::item_to;
+pub(crate) use convert::key_to;
 pub use describe::describe;
 use statement::Statement;
 
@@ -131,7 +132,7 @@ impl DynamoTable {
             .client
             .update_item()
             .table_name(&self.name)
-            .set_key(Some(convert::key_to(&rewrite.key)))
+            .set_key(Some(key_to(&rewrite.key)))
             .set_update_expression(expressions.update)
             .condition_expression(expressions.condition)
             .set_expression_attribute_names(Some(expressions.names))
@@ -160,7 +161,7 @@ impl Table for DynamoTable {
             .consistent_read(true)
             .segment(scan.segment as i32)
             .total_segments(scan.total_segments as i32)
-            .set_exclusive_start_key(scan.after.as_ref().map(convert::key_to))
+            .set_exclusive_start_key(scan.after.as_ref().map(key_to))
             .set_limit(scan.limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = request.send().await.map_err(|error| {
@@ -185,7 +186,7 @@ impl Table for DynamoTable {
             .get_item()
             .table_name(&self.name)
             .consistent_read(true)
-            .set_key(Some(convert::key_to(key)))
+            .set_key(Some(key_to(key)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = request.send().await.map_err(|error| call_error("GetItem", &error))?;
         let item = current(output.item).map_err(|error| unreadable("GetItem", &error))?;
@@ -196,8 +197,14 @@ impl Table for DynamoTable {
         debug_assert!(distinct(rewrites), "the service rejects a batch that has one key twice");
         if !self.writes {
             let problem = "this command does not write".to_owned();
-            let answer = || Answer::Failed(StoreError { operation: SINGLE, class: StoreClass::Fatal, problem: problem.clone() });
-            return Update { answers: rewrites.iter().map(|_| answer()).collect(), units: None, unreported: 0.0, requests: 0 };
+            let answer =
+                || Answer::Failed(StoreError { operation: SINGLE, class: StoreClass::Fatal, problem: problem.clone() });
+            return Update {
+                answers: rewrites.iter().map(|_| answer()).collect(),
+                units: None,
+                unreported: 0.0,
+                requests: 0,
+            };
         }
         let statement = |rewrite: &Rewrite| match via {
             Via::Batch => statement::statement(&self.name, rewrite),
