@@ -21,9 +21,10 @@ pub const SHAPES: [Shape; 3] = [
 impl Shape {
     /// A job for these items; the key comes from the environment.
     pub fn job(&self, suite: &str) -> String {
-        let actions: String = self.names().map(|(name, action)| format!("{name} = \"{action}\"\n")).collect();
+        let actions: Vec<String> = self.names().map(|(name, action)| format!("{name} = \"{action}\"")).collect();
+        let actions = actions.join("\n");
         format!(
-            "version = 1\n[table]\nname = \"benchmark\"\npartition_key = \"id\"\n[attributes]\n{actions}\
+            "version = 1\n[table]\nname = \"benchmark\"\npartition_key = \"id\"\n[attributes]\n{actions}\n\
              [target]\nformat = \"dbesdk\"\nsuite = \"{suite}\"\n\
              keyring = {{ type = \"raw-aes\", namespace = \"benchmark\", name = \"key\", key_env = \"BENCHMARK_KEY\" }}\n"
         )
