@@ -9,6 +9,7 @@ pub mod keyring;
 #[cfg(feature = "local")]
 pub mod local;
 pub mod migration;
+pub mod pipeline;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -42,9 +42,12 @@ pub(super) enum Command {
     /// Look at, open or seal single items: DynamoDB JSON lines from standard input to standard output
     #[command(subcommand)]
     Item(ItemCommand),
-    /// Serve stand-ins of DynamoDB, DynamoDB Streams and KMS on this machine, for development and tests
+    /// Serve DynamoDB, DynamoDB Streams and KMS stand-ins on loopback until interrupted
     #[cfg(feature = "local")]
     Local(LocalArgs),
+    /// Encrypt a table on embedded stand-ins while applications write to it, and check every item
+    #[cfg(feature = "local")]
+    Demo(DemoArgs),
 }
 
 /// Arguments of `plan`.
@@ -88,6 +91,18 @@ pub(super) struct RunArgs {
     /// Print events and the result as JSON lines
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Arguments of `demo`.
+#[cfg(feature = "local")]
+#[derive(Debug, ClapArgs)]
+pub(super) struct DemoArgs {
+    /// Customers in the table
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+    pub(super) items: u64,
+    /// What the customers and the applications are made from
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(super) seed: u64,
 }
 
 /// Arguments of `verify`.

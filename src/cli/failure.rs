@@ -5,9 +5,11 @@ use std::io;
 use super::exit::Exit;
 use super::job::{JobError, KeySourceError, NotReady};
 use crate::aws::AwsConfigError;
-use crate::keyring::KeyRefused;
+use crate::keyring::{KeyArnError, KeyRefused, KeyringError};
 #[cfg(feature = "local")]
 use crate::local::LocalError;
+use crate::pipeline::RunError;
+use crate::store::{JournalError, LockError, OpenError, StoreError};
 
 /// The end of a command that could not go on.
 #[derive(Debug)]
@@ -81,16 +83,27 @@ impl From<NotReady> for Failure {
     }
 }
 
-impl From<AwsConfigError> for Failure {
-    fn from(error: AwsConfigError) -> Self {
-        Self::plain(Exit::Refused, error)
-    }
+/// Errors whose sentence ends in the remedy, with the exit code that they end a command with.
+macro_rules! told_with_remedy {
+    ($($error:ty => $exit:ident),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::plain(Exit::$exit, error)
+            }
+        }
+    )*};
 }
 
-impl From<KeyRefused> for Failure {
-    fn from(error: KeyRefused) -> Self {
-        Self::plain(Exit::Refused, error)
-    }
+told_with_remedy! {
+    AwsConfigError => Refused,
+    JournalError => Fatal,
+    KeyArnError => Usage,
+    KeyRefused => Refused,
+    KeyringError => Fatal,
+    LockError => Refused,
+    OpenError => Refused,
+    RunError => Fatal,
+    StoreError => Fatal,
 }
 
 #[cfg(feature = "local")]

@@ -4,38 +4,41 @@ use std::sync::Arc;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::job::KeyringSettings;
+use super::job::{KeySource, KeyringSettings};
 use crate::aws::{Access, AwsConfig};
-use crate::keyring::{Keyring, KmsKeyring, RawAes};
+use crate::keyring::{KeyArn, Keyring, KmsKeyring, RawAes};
 
 /// Makes a keyring. Reads key files and the AWS configuration; sends nothing to a key service.
 ///
 /// # Errors
 /// [`Failure`] when a key cannot be had, or the AWS configuration does not serve.
 pub(super) async fn open(settings: &KeyringSettings) -> Result<Arc<dyn Keyring>, Failure> {
-    Ok(match settings {
-        KeyringSettings::RawAes { namespace, name, key } => {
-            let keyring = RawAes::new(namespace, name, key.read()?.expose());
-            Arc::new(keyring.map_err(|error| Failure::plain(Exit::Usage, error))?)
-        }
-        KeyringSettings::AwsKms { key_arn, profile, role_arn } => {
-            let region = Some(key_arn.region().to_owned());
-            let access = Access { region, profile: profile.clone(), role_arn: role_arn.clone() };
-            Arc::new(KmsKeyring::new(&AwsConfig::load(&access).await?, key_arn.clone())?)
-        }
-    })
+    match settings {
+        KeyringSettings::RawAes { namespace, name, key } => raw_aes(namespace, name, key),
+        KeyringSettings::AwsKms { key_arn, access } => Ok(Arc::new(kms(key_arn, access).await?)),
+    }
 }
 
-/// Makes every keyring, in order.
+/// Makes a keyring and demands of its key service that the key can be used for items.
 ///
 /// # Errors
-/// [`Failure`] of the first that cannot be made.
-pub(super) async fn open_all<'a>(
-    settings: impl IntoIterator<Item = &'a KeyringSettings>,
-) -> Result<Vec<Arc<dyn Keyring>>, Failure> {
-    let mut keyrings = Vec::new();
-    for settings in settings {
-        keyrings.push(open(settings).await?);
+/// As [`open`], and [`Failure`] when the key cannot be used.
+pub(super) async fn open_usable(settings: &KeyringSettings) -> Result<Arc<dyn Keyring>, Failure> {
+    match settings {
+        KeyringSettings::RawAes { namespace, name, key } => raw_aes(namespace, name, key),
+        KeyringSettings::AwsKms { key_arn, access } => {
+            let keyring = kms(key_arn, access).await?;
+            keyring.examine().await?;
+            Ok(Arc::new(keyring))
+        }
     }
-    Ok(keyrings)
+}
+
+fn raw_aes(namespace: &str, name: &str, key: &KeySource) -> Result<Arc<dyn Keyring>, Failure> {
+    let keyring = RawAes::new(namespace, name, key.read()?.expose());
+    Ok(Arc::new(keyring.map_err(|error| Failure::plain(Exit::Usage, error))?))
+}
+
+async fn kms(key_arn: &KeyArn, access: &Access) -> Result<KmsKeyring, Failure> {
+    Ok(KmsKeyring::new(&AwsConfig::load(access).await?, key_arn.clone())?)
 }

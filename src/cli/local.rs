@@ -11,26 +11,26 @@ use crate::local::{self, LocalError, Options, StandIns};
 ///
 /// For development and tests: credentials are not checked, and keys lie in clear in the data directory.
 #[derive(Debug, Clone, clap::Args)]
-pub struct LocalArgs {
+pub(super) struct LocalArgs {
     /// Directory to keep tables and keys in; without it they live in memory
     #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
+    data: Option<PathBuf>,
     /// Port of DynamoDB and Streams; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
-    pub dynamodb_port: u16,
+    dynamodb_port: u16,
     /// Port of KMS; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
-    pub kms_port: u16,
+    kms_port: u16,
     /// Region of the KMS keys
     #[arg(long, value_name = "REGION", default_value = "us-east-1")]
-    pub region: String,
+    region: String,
 }
 
 /// Starts the stand-ins, prints the lines that point a shell to them, and serves until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// [`LocalError`] when they cannot start, or the lines cannot be printed.
-pub async fn run(args: LocalArgs, out: &mut impl Write) -> Result<(), LocalError> {
+pub(super) async fn run(args: LocalArgs, out: &mut impl Write) -> Result<(), LocalError> {
     // Before the lines are out: whoever has read them may send a signal.
     let (mut interrupt, mut terminate) = signal(SignalKind::interrupt())
         .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)))

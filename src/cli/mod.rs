@@ -1,6 +1,8 @@
 //! The command line: everything that a human or a script sees.
 
 mod args;
+#[cfg(feature = "local")]
+mod demo;
 mod exit;
 mod failure;
 mod item;
@@ -10,6 +12,13 @@ mod keyrings;
 mod local;
 mod log;
 mod output;
+mod plan;
+mod preflight;
+mod progress;
+mod resolve;
+mod run;
+mod signals;
+mod verify;
 
 pub use args::Args;
 pub use exit::Exit;
@@ -40,19 +49,16 @@ fn told(failure: &Failure) -> Exit {
 async fn dispatch(command: Command) -> Result<Exit, Failure> {
     log::begin()?;
     match command {
-        Command::Plan(args) => unbuilt(&args.job),
-        Command::Run(args) => unbuilt(&args.job),
-        Command::Verify(args) => unbuilt(&args.job),
+        Command::Plan(args) => run::plan(&args).await,
+        Command::Run(args) => run::run(args).await,
+        Command::Verify(args) => verify::run(args).await,
         Command::Item(command) => item::run(command).await,
+        #[cfg(feature = "local")]
+        Command::Demo(args) => demo::run(args).await,
         #[cfg(feature = "local")]
         Command::Local(args) => {
             local::run(args, &mut std::io::stdout()).await?;
             Ok(Exit::Done)
         }
     }
-}
-
-fn unbuilt(job: &std::path::Path) -> Result<Exit, Failure> {
-    job::Job::read(job)?;
-    Err(Failure::plain(Exit::Fatal, "not built yet"))
 }

@@ -8,8 +8,8 @@ mod raw;
 
 use async_trait::async_trait;
 
-use crate::crypto::{EncryptionContext, Secret};
-pub use crate::crypto::{Recipient, WrappedKey, WrappedRef};
+use crate::crypto::EncryptionContext;
+pub use crate::crypto::{Recipient, Secret, WrappedKey, WrappedRef};
 
 pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
 pub use raw::{RawAes, RawAesError};

@@ -31,6 +31,11 @@ impl Fingerprint {
         self.0.get(field).map(String::as_str)
     }
 
+    /// The fields and their texts.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(field, text)| (field.as_str(), text.as_str()))
+    }
+
     /// Demands that this, the stored fingerprint, is the same as the present one.
     ///
     /// # Errors

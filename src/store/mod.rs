@@ -3,12 +3,18 @@
 mod dynamo;
 mod facts;
 mod journal;
+mod lock;
+mod sqlite;
 mod table;
 
 pub use dynamo::{DynamoTable, describe};
+#[cfg(feature = "local")]
+pub(crate) use dynamo::{item_to, key_to};
 pub use facts::{
     Capacity, IndexFacts, IndexKind, KeyAttribute, Known, Projection, Replica, Replication, StreamFacts, TableFacts,
     TtlFacts,
 };
 pub use journal::{Commit, Cursor, Journal, JournalError, Pass};
+pub use lock::{LockError, TableLock, state_home};
+pub use sqlite::{LedgerEntry, OpenError, PassRecord, SqliteJournal};
 pub use table::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};

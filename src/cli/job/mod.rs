@@ -146,6 +146,14 @@ impl JobError {
 }
 
 impl Job {
+    /// Whether KMS is asked to open items, and whether to seal them.
+    #[must_use]
+    pub fn kms(&self) -> (bool, bool) {
+        let kms = |keyring: &KeyringSettings| matches!(keyring, KeyringSettings::AwsKms { .. });
+        let seals = matches!(&self.target, Target::Dbesdk { keyring, .. } if kms(keyring));
+        (seals || self.source.keyrings.iter().any(kms), seals)
+    }
+
     /// Reads a job file. Paths in it are relative to its folder.
     ///
     /// # Errors

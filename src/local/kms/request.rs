@@ -18,8 +18,8 @@ impl<'a> Request<'a> {
     pub(super) fn new(request: &'a Value, known: &[&str]) -> Result<Self, KmsError> {
         let members =
             request.as_object().ok_or_else(|| Exception::Serialization.because("The request is no object."))?;
-        match members.keys().find(|name| !known.contains(&name.as_str())) {
-            Some(name) => Err(Exception::Validation
+        match members.iter().find(|(name, value)| !value.is_null() && !known.contains(&name.as_str())) {
+            Some((name, _)) => Err(Exception::Validation
                 .because(format!("The local KMS does not support the parameter {name:?} here; leave it out."))),
             None => Ok(Self(members)),
         }

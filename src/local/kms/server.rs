@@ -49,7 +49,8 @@ impl LocalKms {
         Ok(Self(Arc::new(Mutex::new(Kept { store, file: file.map(Path::to_owned) }))))
     }
 
-    /// Answers one request: operation and parameters as on the wire. A change of keys is on disk when this returns.
+    /// Answers one request: operation and parameters as on the wire. A change of keys is on disk when this returns; it
+    /// blocks for that long, which is rare enough for a stand-in.
     ///
     /// # Errors
     /// [`KmsError`] with KMS's exception name; `KMSInternalException` when the key file cannot be written, and then
