@@ -141,6 +141,7 @@ impl Item {
     }
 
     /// The attributes, ordered by the bytes of their names.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
