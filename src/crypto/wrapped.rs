@@ -36,11 +36,7 @@ impl WrappedKey {
     /// The wrapped form, as a reader will find it.
     #[must_use]
     pub fn wrapped(&self) -> WrappedRef<'_> {
-        WrappedRef {
-            provider_id: &self.provider_id,
-            provider_info: &self.provider_info,
-            ciphertext: &self.ciphertext,
-        }
+        WrappedRef { provider_id: &self.provider_id, provider_info: &self.provider_info, ciphertext: &self.ciphertext }
     }
 }
 

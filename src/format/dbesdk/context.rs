@@ -104,7 +104,10 @@ pub(super) fn version_2<'a>(
 }
 
 /// Adds the pairs that a header stores. They must not contradict those that follow from the item.
-pub(super) fn merge(mut context: EncryptionContext, stored: &EncryptionContext) -> Result<EncryptionContext, ContextError> {
+pub(super) fn merge(
+    mut context: EncryptionContext,
+    stored: &EncryptionContext,
+) -> Result<EncryptionContext, ContextError> {
     for (key, value) in stored.iter() {
         if context.insert(key, value).is_some_and(|old| old != value) {
             return Err(ContextError::Conflict { key: key.to_owned() });
@@ -220,10 +223,7 @@ mod tests {
     fn what_cannot_be_in_a_context() {
         let (schema, item) = (schema(), item());
         let get = |name: &str| item.get(name);
-        assert_eq!(
-            version_2(&schema, vec!["absent"], get),
-            Err(ContextError::Missing { name: "absent".into() })
-        );
+        assert_eq!(version_2(&schema, vec!["absent"], get), Err(ContextError::Missing { name: "absent".into() }));
         assert_eq!(version_2(&schema, vec!["long"], get), Err(ContextError::Long { name: "long".into() }));
         let context = version_1(&schema, get).unwrap();
         let stored = |key: &str| [(key.to_owned(), "other".to_owned())].into_iter().collect();
