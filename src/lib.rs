@@ -5,6 +5,8 @@ pub mod crypto;
 pub mod format;
 pub mod item;
 pub mod keyring;
+#[cfg(feature = "local")]
+pub mod local;
 pub mod migration;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]
