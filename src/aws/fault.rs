@@ -223,7 +223,8 @@ impl Fault {
                 429 => Meaning::Throttled,
                 401 => Meaning::Credentials,
                 403 => Meaning::Denied,
-                408 | 500.. => Meaning::Unavailable,
+                // An answer that says neither success nor failure, or none from the service itself.
+                200..=399 | 408 | 500.. => Meaning::Unavailable,
                 _ => Meaning::Fatal,
             }),
         }
@@ -362,6 +363,8 @@ mod tests {
     fn unknown_codes_go_by_the_status() {
         use StoreClass::{Credentials, Denied, Fatal, Unknown};
         for (status, expected) in [
+            (0, Fatal),
+            (200, Unknown),
             (400, Fatal),
             (401, Credentials),
             (403, Denied),
@@ -406,6 +409,23 @@ mod tests {
         for (error, expected) in cases {
             assert_eq!(Fault::of(&error).store_class(), expected, "{error:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_without_credentials_says_so() {
+        use aws_credential_types::credential_fn::provide_credentials_fn;
+        let expired = || async { Err(CredentialsError::provider_error("the session has expired")) };
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version_latest()
+            .region(aws_sdk_dynamodb::config::Region::new("eu-central-1"))
+            .credentials_provider(provide_credentials_fn(expired))
+            .endpoint_url("http://127.0.0.1:1")
+            .build();
+        let client = aws_sdk_dynamodb::Client::from_conf(config);
+        let error = client.get_item().table_name("t").send().await.unwrap_err();
+        let fault = Fault::of(&error);
+        assert_eq!(fault.store_class(), StoreClass::Credentials, "{fault}");
+        assert!(fault.to_string().contains("the session has expired"), "{fault}");
     }
 
     #[test]

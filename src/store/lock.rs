@@ -81,7 +81,7 @@ impl TableLock {
     /// [`LockError`] when another process has it, or the file cannot be used.
     pub fn acquire(state_home: &Path, table_arn: &str, table_id: Option<&str>) -> Result<Self, LockError> {
         let digest = Sha256::digest(format!("{table_arn}\n{}", table_id.unwrap_or_default()));
-        let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let directory = state_home.join("reseal").join("locks");
         let path = directory.join(format!("{name}.lock"));
         private_directory(&directory).map_err(|source| LockError::File { path: path.clone(), source })?;
