@@ -23,6 +23,17 @@ impl Secret {
     pub const fn expose(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
+
+    /// The place of the key material, for primitives that derive it.
+    pub(super) const fn expose_mut(&mut self) -> &mut [u8; KEY_BYTES] {
+        &mut self.0
+    }
+
+    /// A fresh key from this thread's cryptographic generator, which the operating system seeds.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
 }
 
 impl PartialEq for Secret {

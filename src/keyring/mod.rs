@@ -4,45 +4,15 @@
 //! never retries, and keeps to no budget: the pipeline does both, the same way for every keyring.
 
 mod kms;
+mod raw;
 
 use async_trait::async_trait;
 
-use crate::crypto::{EncryptionContext, Secret};
+use crate::crypto::EncryptionContext;
+pub use crate::crypto::{Recipient, Secret, WrappedKey, WrappedRef};
 
 pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
-
-/// Who a wrapped key is for: the part of an encrypted data key that can be compared without any key.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Recipient {
-    /// The key provider id: `aws-kms`, or the namespace of a raw keyring.
-    pub provider: String,
-    /// The key's ARN, or the name of a raw key.
-    pub key: String,
-}
-
-/// A fresh 32-byte key and the form in which one recipient can get it back.
-#[derive(Debug)]
-pub struct WrappedKey {
-    /// Key provider id of the encrypted data key.
-    pub provider_id: String,
-    /// Key provider information of the encrypted data key.
-    pub provider_info: Vec<u8>,
-    /// What the keyring wrapped.
-    pub ciphertext: Vec<u8>,
-    /// The key itself.
-    pub key: Secret,
-}
-
-/// A wrapped key as it was found in an item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WrappedRef<'a> {
-    /// Key provider id of the encrypted data key.
-    pub provider_id: &'a str,
-    /// Key provider information of the encrypted data key.
-    pub provider_info: &'a [u8],
-    /// What the keyring wrapped.
-    pub ciphertext: &'a [u8],
-}
+pub use raw::{RawAes, RawAesError};
 
 /// What a failed request of a keyring means for the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 mod dynamo;
 pub mod kms;
+pub mod world;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;

@@ -1,11 +1,15 @@
 //! Decisions and progress, pure: what an item needs, what was done, where to go on.
 
+mod census;
 mod failure;
 mod plan;
+mod policy;
 mod rewrite;
 mod tally;
 
+pub use census::{Attribute, Census, Growth, Refused};
 pub use failure::{Failure, FailureKind};
 pub use plan::{Fingerprint, Mismatch};
+pub use policy::{Policy, Refusal, Target, Verdict, Verified};
 pub use rewrite::{Expected, Rewrite};
 pub use tally::Tally;

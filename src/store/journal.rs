@@ -75,6 +75,12 @@ pub trait Journal: Send + Sync {
     /// [`JournalError`] when it is not durable.
     async fn commit(&self, commit: Commit) -> Result<(), JournalError>;
 
+    /// Records failures, and closes the entries of items seen done, outside of any lane.
+    ///
+    /// # Errors
+    /// [`JournalError`] when it is not durable.
+    async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError>;
+
     /// Ends the present pass.
     ///
     /// # Errors

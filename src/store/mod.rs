@@ -8,6 +8,8 @@ mod sqlite;
 mod table;
 
 pub use dynamo::{DynamoTable, describe};
+#[cfg(feature = "local")]
+pub(crate) use dynamo::{item_to, key_to};
 pub use facts::{
     Capacity, IndexFacts, IndexKind, KeyAttribute, Known, Projection, Replica, Replication, StreamFacts, TableFacts,
     TtlFacts,

@@ -390,7 +390,12 @@ fn record(tx: &Transaction<'_>, now: &str, commit: &Commit) -> Result<(), Proble
         tx.prepare_cached("SELECT tally FROM pass WHERE number = ?1")?.query_row([number], |row| row.get(0))?;
     let tally = tally_to(tally_from(&tally)? + commit.tally);
     tx.prepare_cached("UPDATE pass SET tally = ?2 WHERE number = ?1")?.execute(params![number, tally])?;
-    for failure in &commit.failures {
+    record_items(tx, now, &commit.failures, &commit.done)
+}
+
+/// Opens and closes entries of the ledger.
+fn record_items(tx: &Transaction<'_>, now: &str, failures: &[Failure], done: &[Key]) -> Result<(), Problem> {
+    for failure in failures {
         let (key, kind) = (failure.key.to_string(), failure.kind.name());
         tx.prepare_cached(INSERT_FAILURE)?.execute(params![key, kind, failure.detail, now])?;
     }
@@ -400,7 +405,7 @@ fn record(tx: &Transaction<'_>, now: &str, commit: &Commit) -> Result<(), Proble
         .query_row([], |row| row.get(0))?;
     if open {
         let mut close = tx.prepare_cached(CLOSE_FAILURE)?;
-        for key in &commit.done {
+        for key in done {
             close.execute(params![key.to_string(), now])?;
         }
     }
@@ -437,6 +442,11 @@ impl Journal for SqliteJournal {
 
     async fn commit(&self, commit: Commit) -> Result<(), JournalError> {
         self.call(move |tx, file| record(tx, &file.now, &commit)).await
+    }
+
+    async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError> {
+        let (failures, done) = (failures.to_vec(), done.to_vec());
+        self.call(move |tx, file| record_items(tx, &file.now, &failures, &done)).await
     }
 
     async fn end_pass(&self) -> Result<(), JournalError> {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use crate::item::Key;
 use crate::migration::{Failure, Tally};
 use crate::store::{Commit, Cursor, Journal, JournalError, Pass};
 
@@ -47,6 +48,15 @@ impl MemoryJournal {
 }
 
 impl State {
+    fn record(&mut self, failures: Vec<Failure>, done: &[Key]) {
+        for failure in failures {
+            self.open.insert(failure.key.to_string(), failure);
+        }
+        for key in done {
+            self.open.remove(&key.to_string());
+        }
+    }
+
     fn present(&mut self) -> Result<&mut Pass, JournalError> {
         self.passes.last_mut().filter(|pass| !pass.ended).ok_or_else(|| misuse("no pass has begun"))
     }
@@ -84,12 +94,12 @@ impl Journal for MemoryJournal {
         *cursor = commit.cursor;
         pass.tally += commit.tally;
         state.commits += 1;
-        for failure in commit.failures {
-            state.open.insert(failure.key.to_string(), failure);
-        }
-        for key in commit.done {
-            state.open.remove(&key.to_string());
-        }
+        state.record(commit.failures, &commit.done);
+        Ok(())
+    }
+
+    async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError> {
+        self.state().record(failures.to_vec(), done);
         Ok(())
     }
 

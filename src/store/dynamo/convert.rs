@@ -49,8 +49,14 @@ pub(super) fn key_from(attributes: HashMap<String, AttributeValue>, names: &KeyN
     Ok(names.key_of(&item_from(attributes)?)?)
 }
 
+/// An item for the SDK: what the applications of a test world write.
+#[cfg(feature = "local")]
+pub(crate) fn item_to(item: &Item) -> HashMap<String, AttributeValue> {
+    item.iter().map(|(name, value)| (name.to_owned(), value_to(value))).collect()
+}
+
 /// A key for the SDK.
-pub(super) fn key_to(key: &Key) -> HashMap<String, AttributeValue> {
+pub(crate) fn key_to(key: &Key) -> HashMap<String, AttributeValue> {
     key.iter().map(|(name, value)| (name.to_owned(), value_to(value))).collect()
 }
 

@@ -23,6 +23,9 @@ use crate::aws::{AwsConfig, Fault};
 use crate::item::{Item, Key, KeyNames, Value, write_units};
 use crate::migration::{Expected, Rewrite};
 use convert::ConvertError;
+#[cfg(feature = "local")]
+pub(crate) use convert::item_to;
+pub(crate) use convert::key_to;
 pub use describe::describe;
 use statement::Statement;
 
@@ -41,6 +44,8 @@ pub struct DynamoTable {
     client: Client,
     name: String,
     keys: KeyNames,
+    /// Whether writes leave this process at all.
+    writes: bool,
 }
 
 /// What became of one request.
@@ -58,7 +63,13 @@ impl DynamoTable {
     /// The table of this name, or ARN, with these key attributes. Sends nothing.
     #[must_use]
     pub fn new(config: &AwsConfig, name: impl Into<String>, keys: KeyNames) -> Self {
-        Self { client: Client::new(config.sdk()), name: name.into(), keys }
+        Self { client: Client::new(config.sdk()), name: name.into(), keys, writes: true }
+    }
+
+    /// The same for reading alone: whatever it is asked to write, it refuses and sends nothing.
+    #[must_use]
+    pub fn read_only(config: &AwsConfig, name: impl Into<String>, keys: KeyNames) -> Self {
+        Self { writes: false, ..Self::new(config, name, keys) }
     }
 
     /// Sends statements as one request.
@@ -121,7 +132,7 @@ impl DynamoTable {
             .client
             .update_item()
             .table_name(&self.name)
-            .set_key(Some(convert::key_to(&rewrite.key)))
+            .set_key(Some(key_to(&rewrite.key)))
             .set_update_expression(expressions.update)
             .condition_expression(expressions.condition)
             .set_expression_attribute_names(Some(expressions.names))
@@ -150,7 +161,7 @@ impl Table for DynamoTable {
             .consistent_read(true)
             .segment(scan.segment as i32)
             .total_segments(scan.total_segments as i32)
-            .set_exclusive_start_key(scan.after.as_ref().map(convert::key_to))
+            .set_exclusive_start_key(scan.after.as_ref().map(key_to))
             .set_limit(scan.limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = request.send().await.map_err(|error| {
@@ -175,7 +186,7 @@ impl Table for DynamoTable {
             .get_item()
             .table_name(&self.name)
             .consistent_read(true)
-            .set_key(Some(convert::key_to(key)))
+            .set_key(Some(key_to(key)))
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = request.send().await.map_err(|error| call_error("GetItem", &error))?;
         let item = current(output.item).map_err(|error| unreadable("GetItem", &error))?;
@@ -184,6 +195,17 @@ impl Table for DynamoTable {
 
     async fn update(&self, rewrites: &[Rewrite], via: Via) -> Update {
         debug_assert!(distinct(rewrites), "the service rejects a batch that has one key twice");
+        if !self.writes {
+            let problem = "this command does not write".to_owned();
+            let answer =
+                || Answer::Failed(StoreError { operation: SINGLE, class: StoreClass::Fatal, problem: problem.clone() });
+            return Update {
+                answers: rewrites.iter().map(|_| answer()).collect(),
+                units: None,
+                unreported: 0.0,
+                requests: 0,
+            };
+        }
         let statement = |rewrite: &Rewrite| match via {
             Via::Batch => statement::statement(&self.name, rewrite),
             Via::Single => None,

@@ -1,0 +1,146 @@
+//! The command line, as clap sees it. Nothing outside `cli` sees these types.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+#[cfg(feature = "local")]
+use super::local::LocalArgs;
+
+/// Encrypts, re-encrypts and decrypts DynamoDB tables in place, while they are in use.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed; the message names the cause and the remedy
+  2  the command line or the job file is wrong
+  3  refused before anything was written
+  4  completed with failed items
+  5  stopped by a signal or a limit; the same command goes on from there
+  6  the last pass still found work
+
+AWS credentials, profile, Region and endpoints come from where the AWS CLI takes them.
+RESEAL_LOG=debug prints diagnostics on standard error.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show what a run would do to the table, and what stands against it; writes nothing
+    Plan(PlanArgs),
+    /// Bring every item of the table to the job's target; without --execute the same as plan
+    Run(RunArgs),
+    /// Open every item of the table and count what is at target; writes nothing
+    Verify(VerifyArgs),
+    /// Look at, open or seal single items: DynamoDB JSON lines from standard input to standard output
+    #[command(subcommand)]
+    Item(ItemCommand),
+    /// Serve DynamoDB, DynamoDB Streams and KMS stand-ins on loopback until interrupted
+    #[cfg(feature = "local")]
+    Local(LocalArgs),
+    /// Encrypt a table on embedded stand-ins while applications write to it, and check every item
+    #[cfg(feature = "local")]
+    Demo(DemoArgs),
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct PlanArgs {
+    /// The job file
+    #[arg(long, value_name = "FILE")]
+    pub(super) job: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct RunArgs {
+    /// The job file
+    #[arg(long, value_name = "FILE")]
+    pub(super) job: PathBuf,
+    /// Write to the table; without it nothing that can write is even made
+    #[arg(long)]
+    pub(super) execute: bool,
+    /// Rewrite at most this many items, then stop
+    #[arg(long, value_name = "N")]
+    pub(super) max_items: Option<NonZeroU64>,
+    /// Look only at the items with these keys: DynamoDB JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub(super) keys: Option<PathBuf>,
+    /// Where checkpoints and the failure ledger are kept [default: the user's state directory]
+    #[arg(long, value_name = "DIR")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Passes over the table at most; each but the last is followed by another if it rewrote anything
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub(super) max_passes: NonZeroU32,
+    /// How changes are sent
+    #[arg(long, value_enum, default_value_t = Writer::Batch)]
+    pub(super) writer: Writer,
+    /// Needed when the job's target is plaintext
+    #[arg(long)]
+    pub(super) i_understand_this_removes_encryption: bool,
+    /// Print events and the result as JSON lines
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Arguments of `demo`.
+#[cfg(feature = "local")]
+#[derive(Debug, ClapArgs)]
+pub(super) struct DemoArgs {
+    /// Customers in the table
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+    pub(super) items: u64,
+    /// What the customers and the applications are made from
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(super) seed: u64,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct VerifyArgs {
+    /// The job file
+    #[arg(long, value_name = "FILE")]
+    pub(super) job: PathBuf,
+    /// Print events and the result as JSON lines
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// How changes are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Writer {
+    /// Conditional statements in batches; single updates where a statement does not fit
+    Batch,
+    /// One conditional UpdateItem for each item
+    UpdateItem,
+}
+
+/// What to do with single items. A line is {"Item": {...}}; order is kept, and a line that cannot be done becomes
+/// {"Error": "..."} in its place (exit code 4).
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum ItemCommand {
+    /// Say what can be said of each item without any key
+    Inspect(ItemArgs),
+    /// Decrypt each item with the job's source and target keyrings
+    Open(ItemArgs),
+    /// Encrypt each item for the job's target
+    Seal(ItemArgs),
+}
+
+/// Arguments of the `item` commands.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct ItemArgs {
+    /// The job file
+    #[arg(long, value_name = "FILE")]
+    pub(super) job: PathBuf,
+}

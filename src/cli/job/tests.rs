@@ -1,0 +1,247 @@
+//! Job files, right and wrong: each wrong one is the right one with a single change.
+
+use super::*;
+use crate::format::Action;
+
+const RIGHT: &str = r#"version = 1
+[table]
+name = "customers"
+partition_key = "tenant"
+sort_key = "id"
+schema = "frozen"
+readers = "accept-both"
+writers = "whole-item"
+acknowledge = ["signed-ttl", "partial-index:by-day"]
+[attributes]
+tenant = "SIGN_ONLY"
+id = "SIGN_ONLY"
+email = "ENCRYPT_AND_SIGN"
+visits = "DO_NOTHING"
+[unsigned]
+names = ["visits"]
+prefix = ":"
+[source]
+formats = ["plaintext", "dbesdk"]
+keyrings = [{ type = "raw-aes", namespace = "acme", name = "k0", key_env = "OLD" }]
+[target]
+format = "dbesdk"
+keyring = { type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }
+[budget]
+read_units_per_second = 500
+"#;
+
+const KMS: &str = r#"{ type = "aws-kms", key_arn = "arn:aws:kms:eu-west-1:111122223333:key/mrk-1" }"#;
+
+fn parse(text: &str) -> Result<Job, JobError> {
+    Job::parse(text, Path::new("jobs/customers.toml"))
+}
+
+#[test]
+fn a_right_file() {
+    let job = parse(RIGHT).unwrap();
+    assert_eq!(job.table, "customers");
+    assert_eq!(job.schema.logical_table, "customers");
+    assert_eq!(job.schema.action("email"), Some(Action::EncryptAndSign));
+    assert_eq!(job.schema.keys.sort.as_deref(), Some("id"));
+    assert!(job.schema.unsigned.contains(":x") && job.schema.unsigned.contains("visits"));
+    assert!(job.acknowledged.signed_ttl && job.acknowledged.partial_indexes.contains("by-day"));
+    assert!(job.source.plaintext && job.source.dbesdk);
+    assert_eq!(job.source.keyrings[0].recipient().key, "k0");
+    let Target::Dbesdk { suite, keyring } = &job.target else { panic!("{:?}", job.target) };
+    assert_eq!(*suite, Suite::EcdsaP384);
+    let KeyringSettings::RawAes { key, .. } = keyring else { panic!("{keyring:?}") };
+    assert_eq!(*key, KeySource::File("jobs/k1.key".into()));
+    assert_eq!(job.budget.read_units, NonZeroU32::new(500));
+    assert_eq!(job.budget.kms_requests, None);
+    assert_eq!(job.readiness(), Ok(()));
+}
+
+#[test]
+fn names_and_regions_are_taken_from_arns() {
+    let arn = "arn:aws:dynamodb:eu-west-1:111122223333:table/customers";
+    let text = RIGHT.replace("name = \"customers\"", &format!("name = \"{arn}\""));
+    let job =
+        parse(&text.replace(r#"{ type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }"#, KMS));
+    let job = job.unwrap();
+    assert_eq!((job.table.as_str(), job.schema.logical_table.as_str()), (arn, "customers"));
+    let Target::Dbesdk { keyring: KeyringSettings::AwsKms { region, .. }, .. } = job.target else { panic!() };
+    assert_eq!(region, "eu-west-1");
+}
+
+/// The right file with one change is refused at this place for this reason.
+fn check(from: &str, to: &str, expected: &str) {
+    assert!(RIGHT.contains(from), "{from}");
+    let error = parse(&RIGHT.replacen(from, to, 1)).unwrap_err();
+    assert_eq!(error.to_string(), format!("jobs/customers.toml:{expected}"));
+    assert!(!error.remedy().is_empty());
+}
+
+#[test]
+fn fields_that_are_unknown_missing_or_of_another_type() {
+    check("version = 1", "version = 2", "1: version: version 2 is unknown");
+    check("version = 1\n", "", "1: version: missing");
+    check("version = 1", "version = ", "1: not TOML: string values must be quoted, expected literal string");
+    check("name = \"customers\"\n", "", "2: table.name: missing");
+    check("sort_key", "sort_kay", "5: table.sort_kay: unknown field");
+    check("[budget]", "[budgets]", "24: budgets: unknown field");
+    check("key_file", "keyfile", "23: target.keyring.keyfile: unknown field");
+    check("\"id\"", "7", "5: table.sort_key: expected a string, found integer");
+    check("\"id\"", "\"\"", "5: table.sort_key: must not be empty");
+    check("[\"visits\"]", "\"visits\"", "16: unsigned.names: expected an array of strings, found string");
+    check("visits = \"DO", "visits.day = \"DO", "14: attributes.visits: expected a string, found table");
+    let budget = "25: budget.read_units_per_second:";
+    check("500", "0", &format!("{budget} a budget of 0 would never end"));
+    check("500", "-5", &format!("{budget} expected a whole number that is not negative, found integer"));
+    check("500", "9999999999", &format!("{budget} a budget above 4294967295 is none"));
+}
+
+#[test]
+fn words_that_nobody_knows() {
+    check("\"ENCRYPT_AND_SIGN\"", "\"ENCRYPT\"", "13: attributes.email: unknown value \"ENCRYPT\"");
+    check("\"frozen\"", "\"froze\"", "6: table.schema: unknown value \"froze\"");
+    check("\"accept-both\"", "\"all\"", "7: table.readers: unknown value \"all\"");
+    check("\"whole-item\"", "\"some\"", "8: table.writers: unknown value \"some\"");
+    check("\"signed-ttl\"", "\"ttl\"", "9: table.acknowledge: unknown value \"ttl\"");
+    check("\"dbesdk\"]", "\"esdk\"]", "19: source.formats: unknown value \"esdk\"");
+    check("format = \"dbesdk\"", "format = \"dbesk\"", "22: target.format: unknown value \"dbesk\"");
+    check("format = \"dbesdk\"", "format = \"dbesdk\"\nsuite = \"AES\"", "23: target.suite: unknown value \"AES\"");
+    let keyring = "20: source.keyrings[0].type: unknown value \"aes\"";
+    check("type = \"raw-aes\"", "type = \"aes\"", keyring);
+}
+
+#[test]
+fn a_misspelling_is_recognised() {
+    let remedy = |from, to| parse(&RIGHT.replacen(from, to, 1)).unwrap_err().remedy();
+    assert!(remedy("sort_key", "sort_kay").starts_with("did you mean \"sort_key\"?"));
+    assert!(remedy("ENCRYPT_AND_SIGN", "encrypt_and_sing").starts_with("did you mean \"ENCRYPT_AND_SIGN\"?"));
+    assert!(remedy("[budget]", "[xyz]").starts_with("known here: version, table"));
+}
+
+#[test]
+fn actions_that_no_reader_could_live_with() {
+    check("id = \"SIGN_ONLY\"\n", "", "2: table: the key attribute \"id\" has no action");
+    check(
+        "id = \"SIGN_ONLY\"",
+        "id = \"ENCRYPT_AND_SIGN\"",
+        "12: attributes.id: the key attribute \"id\" cannot be encrypted: nobody could look the item up",
+    );
+    let unsigned = "the key attribute \"id\" cannot be left unsigned: items could be swapped";
+    check("id = \"SIGN_ONLY\"", "id = \"DO_NOTHING\"", &format!("12: attributes.id: {unsigned}"));
+    check("\":\"", "\"i\"", &format!("12: attributes.id: {unsigned}"));
+    check("[\"visits\"]", "[\"visits\", \"id\"]", &format!("12: attributes.id: {unsigned}"));
+    check(
+        "names = [\"visits\"]\n",
+        "",
+        "14: attributes.visits: \"visits\" is DO_NOTHING, but not declared unsigned: readers would count it as signed",
+    );
+    check(
+        "[\"visits\"]",
+        "[\"visits\", \"email\"]",
+        "13: attributes.email: \"email\" is ENCRYPT_AND_SIGN, but declared unsigned",
+    );
+    check(
+        "\"ENCRYPT_AND_SIGN\"",
+        "\"SIGN_AND_INCLUDE_IN_ENCRYPTION_CONTEXT\"",
+        "11: attributes.tenant: the key attribute \"tenant\" must be part of the encryption context as soon as \
+         \"email\" is",
+    );
+    check(
+        "id = \"SIGN_ONLY\"",
+        "id = \"SIGN_AND_INCLUDE_IN_ENCRYPTION_CONTEXT\"",
+        "11: attributes.tenant: the key attribute \"tenant\" must be part of the encryption context as soon as \"id\" \
+         is",
+    );
+    for (name, prefix) in [("aws_dbe_head", "aws_dbe_"), ("aws-crypto-x", "aws-crypto-")] {
+        let reserved = format!("\"{name}\": names that begin with \"{prefix}\" belong to the item format");
+        check("email =", &format!("{name} ="), &format!("13: attributes.{name}: {reserved}"));
+    }
+    check(
+        "[\"visits\"]",
+        "[\"visits\", \"aws_dbe_b_x\"]",
+        "16: unsigned.names: \"aws_dbe_b_x\": names that begin with \"aws_dbe_\" belong to the item format",
+    );
+}
+
+#[test]
+fn tables_and_keys_that_do_not_fit() {
+    check("\"id\"", "\"tenant\"", "5: table.sort_key: \"tenant\" is the partition key already");
+    for name in ["ab", "a b c", "arn:aws:dynamodb:eu-west-1:1111:table/customers", "arn:aws:s3:::customers"] {
+        let expected = format!(
+            "3: table.name: \"{name}\" is neither a table name (3 to 255 of A-Z a-z 0-9 _ . -) nor a table ARN"
+        );
+        check("\"customers\"", &format!("\"{name}\""), &expected);
+    }
+    check("key_file = \"k1.key\"", "key_file = \"k1.key\", key_env = \"K\"", {
+        "23: target.keyring: a raw-aes keyring takes its key from exactly one of key_file and key_env"
+    });
+    check(
+        "key_file = \"k1.key\"",
+        "key_file = \"k1.key\", region = \"eu-west-1\"",
+        "23: target.keyring.region: a keyring of type raw-aes has no such field",
+    );
+    check(
+        "namespace = \"acme\", name = \"k1\"",
+        "namespace = \"aws-kms\", name = \"k1\"",
+        "23: target.keyring.namespace: the namespace \"aws-kms\" belongs to the KMS keyrings",
+    );
+}
+
+#[test]
+fn kms_keys_that_do_not_fit() {
+    let raw = r#"{ type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }"#;
+    let kms = |from: &str, to: &str, expected: &str| check(raw, &KMS.replace(from, to), expected);
+    kms(
+        "arn:aws:kms:eu-west-1:111122223333:key/mrk-1",
+        "alias/app",
+        "23: target.keyring.key_arn: \"alias/app\" is not a key ARN: items name their key by its ARN, and an alias can \
+         move to another key",
+    );
+    kms(
+        "arn:aws:kms:eu-west-1:111122223333:key/mrk-1",
+        "arn:aws:kms:key/1",
+        "23: target.keyring.key_arn: \"arn:aws:kms:key/1\" is not a key ARN",
+    );
+    kms(
+        " }",
+        ", region = \"us-east-1\" }",
+        "23: target.keyring.region: the Region is \"us-east-1\", but the key is of \"eu-west-1\"",
+    );
+}
+
+#[test]
+fn sources_and_targets_that_do_not_fit_together() {
+    let keyring = "keyring = { type = \"raw-aes\", namespace = \"acme\", name = \"k1\", key_file = \"k1.key\" }\n";
+    check(keyring, "", "21: target: the target format \"dbesdk\" needs a keyring");
+    let back = |rest: &str| format!("format = \"plaintext\"\n{rest}");
+    let no_use = "the target format \"plaintext\" has no use for it";
+    check("format = \"dbesdk\"\n", &back(""), &format!("23: target.keyring: {no_use}"));
+    check("format = \"dbesdk\"\n", &back("suite = \"x\"\n"), &format!("23: target.suite: {no_use}"));
+    let unused = "18: source: there are keyrings, but \"dbesdk\" is not among the accepted formats";
+    check("[\"plaintext\", \"dbesdk\"]", "[\"plaintext\"]", unused);
+    let way_back = RIGHT.replace(keyring, "").replace("format = \"dbesdk\"", "format = \"plaintext\"");
+    let job = parse(&way_back).unwrap();
+    assert_eq!(job.target, Target::Plaintext);
+    let nothing = parse(&way_back.replace("\"dbesdk\"]", "]")).unwrap_err();
+    assert!(nothing.to_string().ends_with(&Refusal::NothingToOpen.to_string()), "{nothing}");
+    let no_keyring = way_back.lines().filter(|line| !line.starts_with("keyrings")).collect::<Vec<_>>().join("\n");
+    let nothing = parse(&no_keyring).unwrap_err();
+    assert!(nothing.to_string().ends_with(&Refusal::NoSourceKeyring.to_string()), "{nothing}");
+}
+
+#[test]
+fn readiness_lists_what_is_missing() {
+    let missing = |without: &[&str]| {
+        let text = RIGHT.lines().filter(|line| !without.iter().any(|field| line.starts_with(field)));
+        let job = parse(&text.collect::<Vec<_>>().join("\n")).unwrap();
+        job.readiness().map_err(|not_ready| not_ready.missing.len())
+    };
+    assert_eq!(missing(&[]), Ok(()));
+    assert_eq!(missing(&["readers"]), Err(1));
+    assert_eq!(missing(&["readers", "writers"]), Err(2));
+    // New attributes may come where they carry the unsigned prefix.
+    assert_eq!(missing(&["schema"]), Ok(()));
+    assert_eq!(missing(&["schema", "prefix"]), Err(1));
+    // Sealed items sign every attribute already.
+    let sealed = RIGHT.replace("schema = \"frozen\"", "").replace("prefix = \":\"", "").replace("\"plaintext\", ", "");
+    assert_eq!(parse(&sealed).unwrap().readiness(), Ok(()));
+}

@@ -1,0 +1,243 @@
+//! `reseal plan`: what a run would do, what it would cost, and what stands against it. Reads a sample, writes nothing.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::output;
+use super::preflight::Objection;
+use super::resolve::Plan;
+use crate::migration::{Census, Target};
+use crate::store::{Capacity, Known, Scan, Table};
+
+/// Items that are looked at; a page of each of a few segments spread over the table.
+const SAMPLE_ITEMS: u32 = 250;
+const SAMPLE_SEGMENTS: u32 = 4;
+
+/// The plan as `--json` prints it.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Printed<'a> {
+    table: &'a str,
+    items: u64,
+    bytes: u64,
+    segments: u32,
+    read_units_per_second: Option<u32>,
+    write_units_per_second: Option<u32>,
+    kms_requests_per_second: Option<u32>,
+    estimate: Estimate,
+    sample: &'a Census,
+    warnings: &'a [String],
+    objections: &'a [Objection],
+    not_ready: Vec<&'static str>,
+}
+
+/// What the whole table would cost, as far as the sample tells. One pass that rewrites, and one that proves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Estimate {
+    read_units: f64,
+    write_units: f64,
+    kms_requests: f64,
+    seconds: f64,
+}
+
+/// Shows the plan. Exit 3 when a run would be refused.
+pub(super) async fn show(plan: &Plan, table: &dyn Table, json: bool) -> Result<Exit, Failure> {
+    let census = sample(plan, table).await?;
+    let estimate = estimate(plan, &census);
+    let not_ready = plan.job.readiness().err();
+    if json {
+        let limit = |units: Option<std::num::NonZeroU32>| units.map(std::num::NonZeroU32::get);
+        let printed = Printed {
+            table: &plan.facts.arn,
+            items: plan.facts.items,
+            bytes: plan.facts.bytes,
+            segments: plan.settings.segments,
+            read_units_per_second: limit(plan.settings.read_units),
+            write_units_per_second: limit(plan.settings.write_units),
+            kms_requests_per_second: limit(plan.settings.kms_requests),
+            estimate,
+            sample: &census,
+            warnings: &plan.findings.warnings,
+            objections: &plan.findings.objections,
+            not_ready: not_ready.as_ref().map(|not| not.missing.clone()).unwrap_or_default(),
+        };
+        output::json(&printed)?;
+    } else {
+        output::line(text(plan, &census, &estimate).trim_end())?;
+    }
+    plan.demand()?;
+    not_ready.map_or(Ok(Exit::Done), |not_ready| Err(not_ready.into()))
+}
+
+/// Looks at the first items of a few segments.
+async fn sample(plan: &Plan, table: &dyn Table) -> Result<Census, Failure> {
+    let mut census = Census::default();
+    let total_segments = plan.settings.segments;
+    for i in 0..SAMPLE_SEGMENTS.min(total_segments) {
+        let segment = i * (total_segments / SAMPLE_SEGMENTS.min(total_segments));
+        let scan = Scan { segment, total_segments, after: None, limit: Some(SAMPLE_ITEMS) };
+        let page = table.scan(&scan).await?;
+        for item in &page.items {
+            census.add(&plan.policy, item);
+        }
+    }
+    Ok(census)
+}
+
+fn estimate(plan: &Plan, census: &Census) -> Estimate {
+    let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+    let items = plan.facts.items.max(census.items) as f64;
+    let read_units = 2.0 * (plan.facts.bytes as f64 / 4096.0).max(1.0);
+    let per_item =
+        share(census.growth.write_units, census.growth.items).max(1.0) * f64::from(plan.settings.write_copies);
+    let rewritten = items * share(census.plaintext + census.sealed, census.items);
+    let write_units = rewritten * per_item;
+    let opened = items * share(census.sealed, census.items);
+    let (opens, seals) = plan.job.kms();
+    let kms_requests = if opens { opened } else { 0.0 } + if seals { rewritten } else { 0.0 };
+    let time =
+        |units: f64, budget: Option<std::num::NonZeroU32>| budget.map_or(0.0, |rate| units / f64::from(rate.get()));
+    let seconds = (time(read_units / 2.0, plan.settings.read_units))
+        .max(time(write_units, plan.settings.write_units))
+        .max(time(kms_requests, plan.settings.kms_requests))
+        + time(read_units / 2.0, plan.settings.read_units);
+    Estimate { read_units, write_units, kms_requests, seconds }
+}
+
+/// The plan for a human.
+fn text(plan: &Plan, census: &Census, estimate: &Estimate) -> String {
+    let mut out = String::new();
+    let facts = &plan.facts;
+    line(&mut out, "table", &facts.arn);
+    line(&mut out, "key", &plan.job.schema.keys.iter().collect::<Vec<_>>().join(", "));
+    line(
+        &mut out,
+        "items",
+        &format!("about {}, {} (DynamoDB's figures are up to six hours old)", facts.items, bytes(facts.bytes)),
+    );
+    line(&mut out, "capacity", &capacity(&facts.capacity));
+    for index in &facts.indexes {
+        line(&mut out, "index", &format!("{} on {}", index.name, index.keys.join(", ")));
+    }
+    let ttl = match &facts.ttl {
+        Known::Known(Some(ttl)) => ttl.attribute.clone(),
+        Known::Known(None) => "none".to_owned(),
+        Known::Unknown(_) => "unknown".to_owned(),
+    };
+    line(&mut out, "TTL", &ttl);
+    let recovery = match &facts.point_in_time_recovery {
+        Known::Known(true) => "on",
+        Known::Known(false) => "off",
+        Known::Unknown(_) => "unknown",
+    };
+    line(&mut out, "recovery", &format!("point in time: {recovery}"));
+    let stream = facts.stream.as_ref().filter(|stream| stream.enabled);
+    line(&mut out, "stream", stream.and_then(|stream| stream.view.as_deref()).unwrap_or("none"));
+    line(&mut out, "target", &target(plan));
+    attributes(&mut out, census);
+    forms(&mut out, census);
+    let rates = &plan.settings;
+    let budget = |rate: Option<std::num::NonZeroU32>| rate.map_or_else(|| "none".to_owned(), |rate| rate.to_string());
+    let _ = writeln!(
+        out,
+        "\nbudget    {} read units/s, {} write units/s, {} KMS requests/s; {} segments",
+        budget(rates.read_units),
+        budget(rates.write_units),
+        budget(rates.kms_requests),
+        rates.segments
+    );
+    let _ = writeln!(
+        out,
+        "estimate  {:.0} read units, {:.0} write units, {:.0} KMS requests, {}",
+        estimate.read_units,
+        estimate.write_units,
+        estimate.kms_requests,
+        duration(estimate.seconds)
+    );
+    for warning in &plan.findings.warnings {
+        let _ = writeln!(out, "warning   {warning}");
+    }
+    out
+}
+
+fn line(out: &mut String, label: &str, text: &str) {
+    let _ = writeln!(out, "{label:<10}{text}");
+}
+
+fn target(plan: &Plan) -> String {
+    match &plan.policy.target {
+        Target::Plaintext => "plaintext".to_owned(),
+        Target::Dbesdk { suite, recipients } => {
+            let keys: Vec<String> = recipients.iter().map(|r| format!("{} {}", r.provider, r.key)).collect();
+            format!("{suite}, {}", keys.join(", "))
+        }
+    }
+}
+
+fn attributes(out: &mut String, census: &Census) {
+    let _ = writeln!(out, "\nsample of {} items", census.items);
+    let width = census.attributes.keys().map(|name| name.chars().count()).max().unwrap_or(0).clamp(9, 40);
+    let _ = writeln!(
+        out,
+        "  {:width$}  {:>6}  {:>8}  {:>8}  {:<8}  action",
+        "attribute", "items", "average", "largest", "types"
+    );
+    for (name, attribute) in &census.attributes {
+        let types: Vec<&str> = attribute.types.keys().copied().collect();
+        let action = match (attribute.action, attribute.signed) {
+            (Some(action), _) => action.name(),
+            (None, false) => "(unsigned)",
+            (None, true) => "NOT NAMED IN THE JOB: items that have it fail",
+        };
+        let _ = writeln!(
+            out,
+            "  {name:width$}  {:>6}  {:>8}  {:>8}  {:<8}  {action}",
+            attribute.items,
+            attribute.bytes / attribute.items.max(1),
+            attribute.bytes_max,
+            types.join(","),
+        );
+    }
+}
+
+fn forms(out: &mut String, census: &Census) {
+    let _ = writeln!(
+        out,
+        "\nforms     {} plaintext, {} sealed otherwise, {} at target",
+        census.plaintext, census.sealed, census.current
+    );
+    for (kind, refused) in &census.refused {
+        let _ = writeln!(out, "fails     {} {kind}, such as: {}", refused.items, refused.detail);
+    }
+    let growth = &census.growth;
+    if let (Some(before), Some(after)) =
+        (growth.bytes_before.checked_div(growth.items), growth.bytes_after.checked_div(growth.items))
+    {
+        let _ = writeln!(
+            out,
+            "growth    {before} to {after} bytes on average, {} at most; {:.2} write units per item",
+            growth.bytes_after_max,
+            growth.write_units as f64 / growth.items as f64
+        );
+    }
+}
+
+fn capacity(capacity: &Capacity) -> String {
+    match capacity {
+        Capacity::Provisioned { read, write } => format!("provisioned, {read} read and {write} write units/s"),
+        Capacity::OnDemand { .. } => "on demand".to_owned(),
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+fn duration(seconds: f64) -> String {
+    let duration = std::time::Duration::from_secs_f64(seconds.clamp(1.0, 1e9).ceil());
+    format!("about {}", indicatif::HumanDuration(duration))
+}

@@ -1,0 +1,198 @@
+//! What every lane and page of a run shares: the services, the budgets, the policy.
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::event::{Event, Observer};
+use super::pool::{Panicked, Pool};
+use super::retry::pause;
+use super::throttle::Throttle;
+use crate::item::Key;
+use crate::keyring::{Keyring, KeyringError};
+use crate::migration::{Policy, Tally};
+use crate::store::{Journal, JournalError, StoreError, Table, Via};
+
+/// The outside world of a run.
+#[derive(Clone)]
+pub struct Ports {
+    /// The table.
+    pub table: Arc<dyn Table>,
+    /// Makes and opens the target's keys; `None` when the target is plaintext.
+    pub target: Option<Arc<dyn Keyring>>,
+    /// Open what other keys sealed.
+    pub sources: Vec<Arc<dyn Keyring>>,
+    /// Hears what happens.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports").field("target", &self.target).field("sources", &self.sources).finish_non_exhaustive()
+    }
+}
+
+/// How a run goes about its work; what it does is the [`Policy`]'s.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Segments of the scan: part of the plan, and frozen with it.
+    pub segments: u32,
+    /// Pages in flight per lane.
+    pub pages_in_flight: usize,
+    /// Pages held in memory by all lanes together.
+    pub pages_in_memory: usize,
+    /// Write requests in flight per page.
+    pub writes_in_flight: usize,
+    /// Key requests in flight per page.
+    pub keys_in_flight: usize,
+    /// Budget of read capacity units per second.
+    pub read_units: Option<NonZeroU32>,
+    /// Budget of write capacity units per second.
+    pub write_units: Option<NonZeroU32>,
+    /// Budget of KMS requests per second.
+    pub kms_requests: Option<NonZeroU32>,
+    /// Items per scan page at most; `None` for whole pages of 1 MB.
+    pub page_items: Option<u32>,
+    /// Read units that the first page of a lane is expected to consume.
+    pub page_units: f64,
+    /// How many times an item is written in all by one write: itself and the indexes that may project it.
+    pub write_copies: u32,
+    /// Looks at one item at most, when others keep changing it.
+    pub attempts: u32,
+    /// Items to rewrite at most.
+    pub max_items: Option<u64>,
+    /// Passes over the table at most, in this call.
+    pub max_passes: u32,
+    /// The preferred way of writing.
+    pub writer: Via,
+    /// Where the processor's work is done.
+    pub pool: Pool,
+    /// How long a graceful stop may take before it is cut short.
+    pub drain: Duration,
+    /// Fills with bytes from a cryptographically secure generator.
+    pub entropy: fn(&mut [u8]),
+}
+
+/// A run cannot go on. What was committed stays, and a later run resumes from it.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The table cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key cannot be used.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// Progress cannot be remembered.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A defect of ours.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+    /// The service does not honour conditions (rule P).
+    #[error("{0}")]
+    Ground(String),
+    /// What was just wrapped cannot be unwrapped (rule V).
+    #[error("{0}")]
+    Proof(String),
+}
+
+/// Shared by every lane and page of a run.
+pub(super) struct Engine {
+    pub(super) ports: Ports,
+    pub(super) policy: Arc<Policy>,
+    pub(super) settings: Settings,
+    pub(super) read: Throttle,
+    pub(super) write: Throttle,
+    pub(super) kms: Throttle,
+    /// Requests to KMS so far.
+    pub(super) kms_count: AtomicU64,
+    /// One permit per page in memory.
+    pub(super) memory: Arc<Semaphore>,
+    /// The way of writing that was proved, once it was (rule P).
+    pub(super) ground: tokio::sync::Mutex<Option<Via>>,
+    /// Set when the batch writer was refused: single updates from then on.
+    pub(super) single_only: AtomicBool,
+    /// Shapes of encryption context for which the service unwrapped one of our items (rule V).
+    pub(super) proven: tokio::sync::Mutex<HashSet<u64>>,
+    /// Keys with an open entry in the failure ledger.
+    pub(super) open_failures: Mutex<HashSet<Key>>,
+    /// Items that may still be rewritten.
+    tickets: AtomicU64,
+}
+
+impl Engine {
+    pub(super) fn new(ports: Ports, policy: Arc<Policy>, settings: Settings) -> Self {
+        Self {
+            read: Throttle::per_second(settings.read_units),
+            write: Throttle::per_second(settings.write_units),
+            kms: Throttle::per_second(settings.kms_requests),
+            kms_count: AtomicU64::new(0),
+            memory: Arc::new(Semaphore::new(settings.pages_in_memory)),
+            ground: tokio::sync::Mutex::new(None),
+            single_only: AtomicBool::new(false),
+            proven: tokio::sync::Mutex::default(),
+            open_failures: Mutex::default(),
+            tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX)),
+            ports,
+            policy,
+            settings,
+        }
+    }
+
+    pub(super) fn tell(&self, event: &Event) {
+        self.ports.observer.on(event);
+    }
+
+    /// Tells of a page that is durable, and of what the run consumed so far.
+    pub(super) fn page_done(&self, segment: Option<u32>, tally: Tally) {
+        self.tell(&Event::PageDone {
+            segment,
+            tally,
+            read_units: self.read.consumed(),
+            write_units: self.write.consumed(),
+            kms_requests: self.kms_count.load(Ordering::Relaxed),
+        });
+    }
+
+    /// Takes one of the items that may be rewritten.
+    pub(super) fn ticket(&self) -> bool {
+        self.tickets.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Loads the open entries of the failure ledger, so that pages can close them.
+    pub(super) async fn load_failures(&self, journal: &dyn Journal) -> Result<(), JournalError> {
+        let keys = journal.open_failures().await?.into_iter().map(|failure| failure.key).collect();
+        *self.failures() = keys;
+        Ok(())
+    }
+
+    /// The keys with an open entry in the failure ledger. Never held across an await.
+    pub(super) fn failures(&self) -> std::sync::MutexGuard<'_, HashSet<Key>> {
+        self.open_failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps before a request is made again.
+    pub(super) async fn back_off(&self, attempts: u32) {
+        let mut byte = [0_u8; 1];
+        (self.settings.entropy)(&mut byte);
+        tokio::time::sleep(pause(attempts, f64::from(byte[0]) / 255.0)).await;
+    }
+
+    /// Waits for the operator to mend something, and says so once per wait.
+    pub(super) async fn hold(&self, attempts: u32, reason: &str) {
+        if attempts == 0 {
+            self.tell(&Event::Holding { reason: reason.to_owned() });
+        }
+        tokio::time::sleep(HOLD).await;
+    }
+}
+
+/// How often credentials are tried again while a run holds for them.
+const HOLD: Duration = Duration::from_secs(5);
+
+/// Requests that may fail without an answer, one after the other, before the run stops: about five minutes of pauses.
+pub(super) const SILENCES: u32 = 64;

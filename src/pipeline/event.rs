@@ -1,0 +1,75 @@
+//! What the engine tells: the terminal, `--json`, reports and tests are folds over the same events.
+
+use serde::Serialize;
+
+use crate::migration::Tally;
+
+/// Something happened in a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Event {
+    /// A pass over the table begins, or goes on where it was interrupted.
+    PassBegan {
+        /// From 1.
+        pass: u32,
+        /// How many segments it is divided into.
+        segments: u32,
+        /// Whether it goes on from checkpoints.
+        resumed: bool,
+    },
+    /// The ground was proved: the service honours conditions on this way of writing (rule P).
+    GroundProved {
+        /// `batch` or `update-item`.
+        writer: &'static str,
+    },
+    /// The batch writer is not available; single updates from here on.
+    FellBack {
+        /// Why.
+        reason: String,
+    },
+    /// A page is done and durable.
+    PageDone {
+        /// The segment; `None` for `--keys`.
+        segment: Option<u32>,
+        /// What became of its items.
+        tally: Tally,
+        /// Read capacity units that the run consumed so far.
+        read_units: f64,
+        /// Write capacity units that the run consumed so far.
+        write_units: f64,
+        /// KMS requests that the run made so far.
+        kms_requests: u64,
+    },
+    /// An item could not be done.
+    Failed {
+        /// The item.
+        key: String,
+        /// The kind of reason, as in the ledger.
+        kind: &'static str,
+        /// The reason and the remedy.
+        detail: String,
+    },
+    /// The run waits for something that only the operator can mend.
+    Holding {
+        /// What, and the remedy.
+        reason: String,
+    },
+    /// The service asks for fewer requests.
+    Throttled {
+        /// The service's reason.
+        reason: String,
+    },
+    /// A pass is complete.
+    PassEnded {
+        /// From 1.
+        pass: u32,
+        /// The sum over the pass.
+        tally: Tally,
+    },
+}
+
+/// Hears what happens in a run. Called from the engine's tasks: quick, and never blocking for long.
+pub trait Observer: Send + Sync {
+    /// Something happened.
+    fn on(&self, event: &Event);
+}

@@ -1,0 +1,87 @@
+//! The lane: an ordered run of pages with a resumable cursor. A scan segment is a lane.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::engine::{Engine, RunError};
+use super::pool::Panicked;
+use crate::item::{Item, Key};
+use crate::store::{Cursor, Scan};
+
+/// What a lane does with the items of one page. The page's task owns them to the end.
+pub(super) type Process<T> = fn(Arc<Engine>, Vec<Item>) -> BoxFuture<'static, Result<T, RunError>>;
+
+/// A page that was worked on, with the lane's cursor after it.
+pub(super) type Done<T> = Result<(T, Cursor), RunError>;
+
+/// One page as it was read, with its place in memory.
+struct Read {
+    items: Vec<Item>,
+    next: Option<Key>,
+    memory: OwnedSemaphorePermit,
+}
+
+/// Where a lane goes on reading.
+struct Position {
+    engine: Arc<Engine>,
+    segment: u32,
+    after: Option<Key>,
+    /// Read units that the next page is expected to consume.
+    estimate: f64,
+}
+
+/// Works through a segment from a cursor on: so many pages in flight, their results in the pages' order. A page that
+/// was begun is finished even when `stop` comes meanwhile; no further page is begun then. Dropping the stream drops the
+/// pages in flight.
+pub(super) fn work<T: Send + 'static>(
+    engine: &Arc<Engine>,
+    segment: u32,
+    from: Cursor,
+    process: Process<T>,
+    stop: &CancellationToken,
+) -> BoxStream<'static, Done<T>> {
+    let after = match from {
+        Cursor::End => return stream::empty().boxed(),
+        Cursor::Start => None,
+        Cursor::After(key) => Some(key),
+    };
+    let position = Position { engine: Arc::clone(engine), segment, after, estimate: engine.settings.page_units };
+    let engine = Arc::clone(engine);
+    let pages_in_flight = engine.settings.pages_in_flight.max(1);
+    stream::unfold(Some(position), |position| Box::pin(next_page(position)))
+        .take_until(stop.clone().cancelled_owned())
+        // Each page in a task of its own: otherwise pages starve while an earlier one is being committed.
+        .map(move |read| {
+            let engine = Arc::clone(&engine);
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                let Read { items, next, memory } = read?;
+                let result = process(engine, items).await?;
+                drop(memory);
+                Ok((result, next.map_or(Cursor::End, Cursor::After)))
+            }))
+        })
+        .buffered(pages_in_flight)
+        .map(|page| page.unwrap_or_else(|_| Err(Panicked.into())))
+        .boxed()
+}
+
+/// Reads the next page of a segment; `None` after the last one, or after an error.
+async fn next_page(position: Option<Position>) -> Option<(Result<Read, RunError>, Option<Position>)> {
+    let Position { engine, segment, after, estimate } = position?;
+    let memory = Arc::clone(&engine.memory).acquire_owned().await.expect("the semaphore is never closed");
+    let scan = Scan { segment, total_segments: engine.settings.segments, after, limit: engine.settings.page_items };
+    match engine.read_page(&scan, estimate).await {
+        Ok(page) => {
+            // The next page will cost about what this one did.
+            let estimate = page.units.filter(|units| *units > 0.0).unwrap_or(estimate);
+            let rest = page.next.clone().map(|next| Position { engine, segment, after: Some(next), estimate });
+            Some((Ok(Read { items: page.items, next: page.next, memory }), rest))
+        }
+        Err(error) => Some((Err(error), None)),
+    }
+}

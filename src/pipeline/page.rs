@@ -1,0 +1,389 @@
+//! The way of a page: classified, unwrapped, sealed, verified, written, every item accounted for.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _};
+
+use super::engine::{Engine, RunError};
+use super::event::Event;
+use super::keys::KeyFault;
+use super::writer::Sent;
+use crate::crypto::{KEY_BYTES, Secret, WrappedKey};
+use crate::format::dbesdk::{self, Prepared, Sealed};
+use crate::item::{Item, Key};
+use crate::migration::{Failure, FailureKind, Refusal, Tally, Verdict, Verified};
+
+/// What became of a page's items.
+#[derive(Debug, Default)]
+pub(super) struct PageDone {
+    pub(super) tally: Tally,
+    pub(super) failures: Vec<Failure>,
+    /// Items seen done that had an open ledger entry.
+    pub(super) done: Vec<Key>,
+    /// Whether items were left because no more may be rewritten: the cursor must not pass this page.
+    pub(super) cut: bool,
+}
+
+/// An item on its way, as it was read last.
+struct Task {
+    item: Item,
+    /// How often it was looked at before.
+    looks: u32,
+}
+
+/// An item as sorted by its bytes.
+enum Sorted {
+    Current,
+    Refused(Refusal),
+    Ready(Ready),
+    Sealed(Box<Sealed>),
+}
+
+/// What is known of an item once it is open: its plaintext where that differs from the item, and its preparation for
+/// sealing unless the target is plaintext.
+struct Ready {
+    plain: Option<Item>,
+    prepared: Option<Prepared>,
+}
+
+/// A rewrite that was verified, with the item that it was made for.
+struct Made {
+    task: Task,
+    plain: Option<Item>,
+    verified: Verified,
+}
+
+/// Brings one page to the target, as far as that is possible.
+pub(super) async fn process(engine: Arc<Engine>, items: Vec<Item>) -> Result<PageDone, RunError> {
+    let mut page = PageDone { tally: Tally { scanned: items.len() as u64, ..Tally::default() }, ..PageDone::default() };
+    let mut tasks: Vec<Task> = items.into_iter().map(|item| Task { item, looks: 0 }).collect();
+    while !tasks.is_empty() {
+        let ready = page.sort(&engine, tasks).await?;
+        let made = page.make(&engine, ready).await?;
+        let made = page.prove(&engine, made).await?;
+        tasks = page.write(&engine, made).await?;
+    }
+    debug_assert!(page.tally.balances(), "an item of a page has no outcome");
+    Ok(page)
+}
+
+impl PageDone {
+    /// Sorts items by their bytes and opens the sealed ones: what is given back is in plaintext and wants a rewrite.
+    async fn sort(&mut self, engine: &Arc<Engine>, tasks: Vec<Task>) -> Result<Vec<(Task, Ready)>, RunError> {
+        let policy = Arc::clone(&engine.policy);
+        let sorted = engine
+            .settings
+            .pool
+            .run(move || {
+                tasks
+                    .into_iter()
+                    .map(|task| {
+                        let sorted = match policy.classify(&task.item) {
+                            Ok(Verdict::Current(_)) => Sorted::Current,
+                            Ok(Verdict::Sealed(sealed)) => Sorted::Sealed(sealed),
+                            Ok(Verdict::Plain) => match policy.prepare(&task.item) {
+                                Ok(prepared) => Sorted::Ready(Ready { plain: None, prepared }),
+                                Err(refusal) => Sorted::Refused(refusal),
+                            },
+                            Err(refusal) => Sorted::Refused(refusal),
+                        };
+                        (task, sorted)
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .await?;
+        let (mut ready, mut sealed) = (Vec::new(), Vec::new());
+        for (task, sorted) in sorted {
+            match sorted {
+                Sorted::Current => self.current(engine, &task),
+                Sorted::Refused(refusal) => self.fail(engine, &task.item, refusal),
+                Sorted::Ready(_) | Sorted::Sealed(_) if task.looks == 0 && !engine.ticket() => {
+                    self.tally.skipped += 1;
+                    self.cut = true;
+                }
+                Sorted::Ready(content) => ready.push((task, content)),
+                Sorted::Sealed(content) => sealed.push((task, content)),
+            }
+        }
+        if !sealed.is_empty() {
+            ready.extend(self.open(engine, sealed).await?);
+        }
+        Ok(ready)
+    }
+
+    /// Unwraps the keys of sealed items and opens them.
+    async fn open(
+        &mut self,
+        engine: &Arc<Engine>,
+        sealed: Vec<(Task, Box<Sealed>)>,
+    ) -> Result<Vec<(Task, Ready)>, RunError> {
+        let keys = in_flight(engine, sealed.iter().map(|(_, sealed)| engine.unwrap(sealed))).await;
+        let mut unwrapped = Vec::with_capacity(sealed.len());
+        for ((task, sealed), key) in sealed.into_iter().zip(keys) {
+            match key {
+                Ok((edk, key)) => unwrapped.push((task, sealed, edk, key)),
+                Err(KeyFault::Item(refusal)) => self.fail(engine, &task.item, refusal),
+                Err(KeyFault::Run(error)) => return Err(error),
+            }
+        }
+        let policy = Arc::clone(&engine.policy);
+        let opened = engine
+            .settings
+            .pool
+            .run(move || {
+                unwrapped
+                    .into_iter()
+                    .map(|(task, sealed, edk, key)| {
+                        let ready = policy.open(&task.item, &sealed, edk, &key).and_then(|plain| {
+                            let prepared = policy.prepare(&plain)?;
+                            Ok(Ready { plain: Some(plain), prepared })
+                        });
+                        (task, ready)
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .await?;
+        Ok(opened.into_iter().filter_map(|(task, ready)| self.keep(engine, task, ready)).collect())
+    }
+
+    /// Fetches fresh keys, seals, and opens the result again (rule V).
+    async fn make(&mut self, engine: &Arc<Engine>, ready: Vec<(Task, Ready)>) -> Result<Vec<Made>, RunError> {
+        let keys = in_flight(engine, ready.iter().map(|(_, ready)| fresh_keys(engine, ready.prepared.as_ref()))).await;
+        let mut work = Vec::with_capacity(ready.len());
+        for ((task, ready), key) in ready.into_iter().zip(keys) {
+            match key {
+                Ok(wrapped) => work.push((task, ready, wrapped)),
+                Err(KeyFault::Item(refusal)) => self.fail(engine, &task.item, refusal),
+                Err(KeyFault::Run(error)) => return Err(error),
+            }
+        }
+        let (policy, entropy) = (Arc::clone(&engine.policy), engine.settings.entropy);
+        let made = engine
+            .settings
+            .pool
+            .run(move || {
+                work.into_iter()
+                    .map(|(task, ready, wrapped)| {
+                        let plain = ready.plain.as_ref().unwrap_or(&task.item);
+                        let verified = match ready.prepared {
+                            None => policy.unseal(&task.item, plain),
+                            Some(prepared) => {
+                                let (data_key, message_id) = fresh(entropy);
+                                policy.seal(&task.item, plain, prepared, (&data_key, message_id), &wrapped)
+                            }
+                        };
+                        (task, verified.map(|verified| (ready.plain, verified)))
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .await?;
+        let mut kept = Vec::with_capacity(made.len());
+        for (task, result) in made {
+            if let Some((task, (plain, verified))) = self.keep(engine, task, result) {
+                kept.push(Made { task, plain, verified });
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Has the service unwrap, from its bytes, the first item of each shape of encryption context (rule V).
+    async fn prove(&mut self, engine: &Arc<Engine>, made: Vec<Made>) -> Result<Vec<Made>, RunError> {
+        let mut proven: Option<HashSet<u64>> = None;
+        let mut kept = Vec::with_capacity(made.len());
+        for made in made {
+            let Some(sealed) = &made.verified.sealed else {
+                kept.push(made);
+                continue;
+            };
+            let shape = shape(sealed);
+            if proven.is_none() {
+                proven = Some(engine.proven.lock().await.clone());
+            }
+            if proven.as_ref().is_some_and(|proven| proven.contains(&shape)) {
+                kept.push(made);
+                continue;
+            }
+            // Held while the service answers: no second item of the shape is written before.
+            let mut shared = engine.proven.lock().await;
+            if !shared.contains(&shape) {
+                match unwrapped_by_service(engine, &made, sealed).await {
+                    Ok(()) => drop(shared.insert(shape)),
+                    Err(KeyFault::Item(refusal)) => {
+                        drop(shared);
+                        self.fail(engine, &made.task.item, refusal);
+                        continue;
+                    }
+                    Err(KeyFault::Run(error)) => return Err(error),
+                }
+            }
+            proven = Some(shared.clone());
+            drop(shared);
+            kept.push(made);
+        }
+        Ok(kept)
+    }
+
+    /// Writes, and sorts out the answers (rule R). Gives back what must be looked at again.
+    async fn write(&mut self, engine: &Arc<Engine>, made: Vec<Made>) -> Result<Vec<Task>, RunError> {
+        if made.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (tasks, rewrites): (Vec<_>, Vec<_>) =
+            made.into_iter().map(|made| (made.task, made.verified.rewrite)).unzip();
+        let outcomes = engine.send(&rewrites).await?;
+        // Nothing was sent because every item was gone: each is looked at again by its key.
+        let outcomes = outcomes.unwrap_or_else(|| rewrites.iter().map(|_| Sent::ConditionFailed(None)).collect());
+        let mut again = Vec::new();
+        for ((task, rewrite), mut outcome) in tasks.into_iter().zip(rewrites).zip(outcomes) {
+            let holds = |outcome: &Sent| match outcome {
+                Sent::ConditionFailed(Some(current)) => rewrite.holds_for(current),
+                _ => false,
+            };
+            if holds(&outcome) {
+                outcome = engine.send_single(&rewrite).await?;
+                if holds(&outcome) {
+                    let detail = "the service says that the item changed and returns it unchanged; write it by hand, and \
+                                  report the service";
+                    self.fail(engine, &task.item, Refusal::new(FailureKind::ConditionDefect, detail));
+                    continue;
+                }
+            }
+            let current = match outcome {
+                Sent::Written => None,
+                Sent::Rejected(why) => {
+                    self.fail(engine, &task.item, Refusal::new(FailureKind::Rejected, why));
+                    continue;
+                }
+                Sent::Contended(why) => {
+                    self.fail(engine, &task.item, Refusal::new(FailureKind::Contended, why));
+                    continue;
+                }
+                Sent::ConditionFailed(current) => {
+                    self.tally.conflicts += 1;
+                    let current = match current {
+                        Some(current) => Some(*current),
+                        None => engine.read_one(&rewrite.key).await?,
+                    };
+                    let Some(current) = current else {
+                        self.tally.superseded += 1;
+                        self.closes(engine, &task.item);
+                        continue;
+                    };
+                    // Our own earlier attempt, whose answer was lost, is not looked at again.
+                    (!rewrite.applied_to(&task.item).same(&current)).then_some(current)
+                }
+            };
+            match current {
+                None => {
+                    self.tally.rewritten += 1;
+                    self.closes(engine, &task.item);
+                }
+                Some(_) if task.looks >= engine.settings.attempts => {
+                    let detail = format!("changed by others during each of {} attempts; run again", task.looks + 1);
+                    self.fail(engine, &task.item, Refusal::new(FailureKind::Contended, detail));
+                }
+                Some(item) => again.push(Task { item, looks: task.looks + 1 }),
+            }
+        }
+        Ok(again)
+    }
+
+    /// The item is at target: as it was read, or by somebody else since.
+    fn current(&mut self, engine: &Engine, task: &Task) {
+        if task.looks == 0 {
+            self.tally.current += 1;
+        } else {
+            self.tally.superseded += 1;
+        }
+        self.closes(engine, &task.item);
+    }
+
+    /// The item is done: its ledger entry, if one is open, closes.
+    fn closes(&mut self, engine: &Engine, item: &Item) {
+        let open = engine.failures();
+        if !open.is_empty()
+            && let Ok(key) = engine.policy.key_of(item)
+            && open.contains(&key)
+        {
+            self.done.push(key);
+        }
+    }
+
+    fn keep<T>(&mut self, engine: &Engine, task: Task, result: Result<T, Refusal>) -> Option<(Task, T)> {
+        match result {
+            Ok(content) => Some((task, content)),
+            Err(refusal) => {
+                self.fail(engine, &task.item, refusal);
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, engine: &Engine, item: &Item, refusal: Refusal) {
+        self.tally.failed += 1;
+        let Refusal { kind, detail } = refusal;
+        match engine.policy.key_of(item) {
+            Ok(key) => {
+                engine.tell(&Event::Failed { key: key.to_string(), kind: kind.name(), detail: detail.clone() });
+                self.failures.push(Failure { key, kind, detail });
+            }
+            // DynamoDB stores no item without its key; a stand-in that does is told of without one.
+            Err(error) => {
+                engine.tell(&Event::Failed { key: String::new(), kind: kind.name(), detail: error.to_string() });
+            }
+        }
+    }
+}
+
+/// Waits for many key requests, so many in flight, and gives their answers in order.
+pub(super) async fn in_flight<'a, T: Send + 'a>(
+    engine: &Engine,
+    requests: impl Iterator<Item = impl Future<Output = T> + Send + 'a> + Send,
+) -> Vec<T> {
+    let requests: Vec<BoxFuture<'a, T>> = requests.map(|request| -> BoxFuture<'a, T> { Box::pin(request) }).collect();
+    stream::iter(requests).buffered(engine.settings.keys_in_flight.max(1)).collect().await
+}
+
+/// Fresh keys for sealing; none when nothing is to be sealed.
+async fn fresh_keys(engine: &Engine, prepared: Option<&Prepared>) -> Result<Vec<WrappedKey>, KeyFault> {
+    match (prepared, &engine.ports.target) {
+        (Some(prepared), Some(keyring)) => engine.generate(keyring.as_ref(), &prepared.context).await,
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// A fresh data key and message id.
+fn fresh(entropy: fn(&mut [u8])) -> (Secret, [u8; 32]) {
+    let (mut key, mut message_id) = (zeroize::Zeroizing::new([0_u8; KEY_BYTES]), [0_u8; 32]);
+    entropy(&mut *key);
+    entropy(&mut message_id);
+    (Secret::new(*key), message_id)
+}
+
+/// What items have in common whose keys were requested under contexts of the same shape.
+fn shape(sealed: &Sealed) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    sealed.head.version.hash(&mut hasher);
+    for (key, _) in sealed.context.iter() {
+        key.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Opens an item as a reader will: with a key that the service unwraps from the item's bytes.
+async fn unwrapped_by_service(engine: &Engine, made: &Made, sealed: &Sealed) -> Result<(), KeyFault> {
+    let (edk, key) = engine.unwrap_by_target(sealed).await?;
+    let after = made.verified.rewrite.applied_to(&made.task.item);
+    let plain = made.plain.as_ref().unwrap_or(&made.task.item);
+    match dbesdk::open(&after, sealed, edk, &key) {
+        Ok(opened) if opened.same(plain) => Ok(()),
+        _ => Err(KeyFault::Run(RunError::Proof(
+            "the key service does not give back the key that it wrapped; nothing of this kind was written. Check the \
+             keyring's endpoint, and any proxy in front of it"
+                .to_owned(),
+        ))),
+    }
+}

@@ -1,0 +1,219 @@
+//! Budgets: units per second that are taken before a call and settled after it (rule B).
+
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
+
+/// The limiter counts tenths of a unit: DynamoDB reports halves.
+const TENTHS: f64 = 10.0;
+/// The first pause after the service asked for fewer requests, and the longest. AWS advises exponential pauses from
+/// tens of milliseconds (developer guide, "Error retries and exponential backoff").
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Time since the throttle was made, on tokio's clock: paused tests stay deterministic.
+#[derive(Debug, Clone)]
+struct TokioClock(Instant);
+
+impl Clock for TokioClock {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Duration>>;
+
+/// A budget of units per second: in any window `w`, at most `rate * w` plus one second's worth are taken.
+#[derive(Debug)]
+pub struct Throttle {
+    clock: TokioClock,
+    limiter: Option<(Limiter, NonZeroU32)>,
+    /// Those who wait are served in their order; a large request is not overtaken for ever by small ones.
+    turn: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Tenths of units consumed beyond what was taken (positive) or taken and not consumed (negative).
+    debt: i64,
+    /// Tenths of units consumed in all, as far as reported, else as estimated.
+    consumed: u64,
+    /// When calls may be made again, after the service asked for fewer.
+    paused_until: Option<Instant>,
+    /// Consecutive answers that asked for fewer.
+    streak: u32,
+    /// The service's last reason, until it is satisfied again.
+    reason: Option<String>,
+}
+
+impl Throttle {
+    /// A budget of so many units per second, or none: then only the service's own answers slow it down.
+    #[must_use]
+    pub fn per_second(units: Option<NonZeroU32>) -> Self {
+        let clock = TokioClock(Instant::now());
+        let limiter = units.map(|units| {
+            let tenths = units.saturating_mul(NonZeroU32::MIN.saturating_add(TENTHS as u32 - 1));
+            (RateLimiter::direct_with_clock(Quota::per_second(tenths), clock.clone()), tenths)
+        });
+        Self { clock, limiter, turn: tokio::sync::Mutex::new(()), state: Mutex::default() }
+    }
+
+    /// Waits until so many units may be consumed, debts of earlier calls first. More than one second's worth is
+    /// taken in parts.
+    pub async fn acquire(&self, units: f64) {
+        let _turn = self.turn.lock().await;
+        while let Some(until) = self.paused() {
+            tokio::time::sleep_until(until).await;
+        }
+        let Some((limiter, burst)) = &self.limiter else { return };
+        let mut tenths = {
+            let mut state = self.state();
+            let due = tenths_of(units) + state.debt;
+            state.debt = due.min(0);
+            due.max(0)
+        };
+        while tenths > 0 {
+            let part = u32::try_from(tenths).ok().and_then(NonZeroU32::new).map_or(*burst, |part| part.min(*burst));
+            match limiter.check_n(part).expect("no part is larger than the burst") {
+                Ok(()) => tenths -= i64::from(part.get()),
+                Err(until) => tokio::time::sleep(until.wait_time_from(self.clock.now())).await,
+            }
+        }
+    }
+
+    /// Settles a call: what was estimated against what the service reports. Without a report the estimate stands: the
+    /// call may have been made.
+    pub fn settle(&self, estimate: f64, reported: Option<f64>) {
+        let actual = reported.unwrap_or(estimate);
+        let mut state = self.state();
+        state.debt += tenths_of(actual) - tenths_of(estimate);
+        state.consumed += tenths_of(actual).unsigned_abs();
+    }
+
+    /// The service asked for fewer requests: everybody pauses, longer each time.
+    pub fn slow_down(&self, reason: &str) {
+        let mut state = self.state();
+        let pause = PAUSE_MIN.saturating_mul(1 << state.streak.min(10)).min(PAUSE_MAX);
+        state.streak += 1;
+        state.paused_until = Some(Instant::now() + pause);
+        state.reason = Some(reason.to_owned());
+    }
+
+    /// The service answered normally.
+    pub fn satisfied(&self) {
+        let mut state = self.state();
+        state.streak = 0;
+        state.reason = None;
+    }
+
+    /// Units consumed so far.
+    #[must_use]
+    pub fn consumed(&self) -> f64 {
+        self.state().consumed as f64 / TENTHS
+    }
+
+    /// Why the service asks for fewer requests at the moment, if it does.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        self.state().reason.clone()
+    }
+
+    fn paused(&self) -> Option<Instant> {
+        let mut state = self.state();
+        state.paused_until = state.paused_until.filter(|until| *until > Instant::now());
+        state.paused_until
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every update is a few assignments that leave the state whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn tenths_of(units: f64) -> i64 {
+    (units * TENTHS).round() as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn throttle(rate: u32) -> Throttle {
+        Throttle::per_second(NonZeroU32::new(rate))
+    }
+
+    /// Seconds of paused time that a future takes.
+    async fn seconds(work: impl Future<Output = ()>) -> f64 {
+        let start = Instant::now();
+        work.await;
+        start.elapsed().as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_worth_at_once_then_the_rate() {
+        let throttle = throttle(10);
+        assert!(seconds(throttle.acquire(10.0)).await < 0.01);
+        assert!((seconds(throttle.acquire(5.0)).await - 0.5).abs() < 0.02);
+        assert!((seconds(throttle.acquire(25.0)).await - 2.5).abs() < 0.02);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn debts_are_paid_and_what_was_not_used_is_given_back() {
+        let throttle = throttle(10);
+        throttle.acquire(10.0).await;
+        throttle.settle(10.0, Some(30.0));
+        assert!((seconds(throttle.acquire(1.0)).await - 2.1).abs() < 0.02);
+        throttle.settle(1.0, Some(0.0));
+        assert!(seconds(throttle.acquire(1.0)).await < 0.01);
+        assert!((throttle.consumed() - 30.0).abs() < 0.01);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_was_lost_is_not_given_back() {
+        let throttle = throttle(10);
+        throttle.acquire(10.0).await;
+        throttle.settle(10.0, None);
+        assert!((seconds(throttle.acquire(10.0)).await - 1.0).abs() < 0.02);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_service_slows_everybody_down_until_it_is_satisfied() {
+        let throttle = throttle(1000);
+        throttle.slow_down("TableWriteProvisionedThroughputExceeded");
+        throttle.slow_down("TableWriteProvisionedThroughputExceeded");
+        assert_eq!(throttle.reason().as_deref(), Some("TableWriteProvisionedThroughputExceeded"));
+        assert!((seconds(throttle.acquire(1.0)).await - 0.1).abs() < 0.02);
+        throttle.satisfied();
+        assert_eq!(throttle.reason(), None);
+        assert!(seconds(throttle.acquire(1.0)).await < 0.01);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_any_window_at_most_the_rate_and_one_second_worth() {
+        let throttle = throttle(100);
+        let mut taken: Vec<(f64, f64)> = Vec::new();
+        let start = Instant::now();
+        for i in 0..400_u32 {
+            let units = f64::from(1 + i * 7 % 23);
+            throttle.acquire(units).await;
+            taken.push((start.elapsed().as_secs_f64(), units));
+            tokio::time::sleep(Duration::from_millis(u64::from(i * 13 % 40))).await;
+        }
+        for (i, (from, _)) in taken.iter().enumerate() {
+            let mut sum = 0.0;
+            for (at, units) in &taken[i..] {
+                sum += units;
+                assert!(sum <= 100.0 * (at - from) + 100.0 + 0.2, "{sum} units in {} s", at - from);
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The batch writer: conditional rewrites under the write budget, every answer accounted for (rules W, P, R).
+
+use std::sync::atomic::Ordering;
+
+use base64::Engine as _;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+
+use super::engine::{Engine, RunError, SILENCES};
+use super::event::Event;
+use crate::item::{Item, write_units};
+use crate::migration::{Expected, Rewrite};
+use crate::store::{Answer, StoreClass, StoreError, Via};
+
+/// Statements in one `BatchExecuteStatement` (API reference).
+const BATCH_MAX: usize = 25;
+/// Bytes of items in one batch at most: old and new values travel both, and a request holds 16 MB.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Transaction conflicts with one item before it goes to the ledger.
+const CONFLICTS: u32 = 20;
+
+/// What became of a rewrite in the end.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// Applied.
+    Written,
+    /// The condition did not hold; the item as it is now, if the service returned it.
+    ConditionFailed(Option<Box<Item>>),
+    /// The service refuses to write this item.
+    Rejected(String),
+    /// Transactions of others were in the way, again and again.
+    Contended(String),
+}
+
+impl Engine {
+    /// Sends rewrites of distinct keys and waits for all their outcomes, in their order. `None` when nothing was sent
+    /// because every item was gone before the ground could be proved.
+    pub(super) async fn send(&self, rewrites: &[Rewrite]) -> Result<Option<Vec<Sent>>, RunError> {
+        let Some(via) = self.ground(rewrites).await? else { return Ok(None) };
+        let mut queue = batches(rewrites).into_iter();
+        let mut flight = FuturesUnordered::new();
+        let mut sent: Vec<Option<Sent>> = rewrites.iter().map(|_| None).collect();
+        loop {
+            while flight.len() < self.settings.writes_in_flight.max(1)
+                && let Some(range) = queue.next()
+            {
+                flight.push(async move {
+                    let outcomes = self.send_batch(&rewrites[range.clone()], via).await?;
+                    Ok::<_, RunError>((range, outcomes))
+                });
+            }
+            let Some(done) = flight.next().await else { break };
+            let (range, outcomes) = done?;
+            for (slot, outcome) in sent[range].iter_mut().zip(outcomes) {
+                *slot = Some(outcome);
+            }
+        }
+        Ok(Some(sent.into_iter().map(|outcome| outcome.expect("every rewrite is in one batch")).collect()))
+    }
+
+    /// One rewrite by a single update: the second opinion when a condition seems defective.
+    pub(super) async fn send_single(&self, rewrite: &Rewrite) -> Result<Sent, RunError> {
+        let mut sent = self.send_batch(std::slice::from_ref(rewrite), Via::Single).await?;
+        Ok(sent.pop().expect("one outcome per rewrite"))
+    }
+
+    /// Sends one batch until each of its rewrites has an outcome. What is sent again is the same bytes under the same
+    /// condition, so a write that was applied although its answer was lost fails its condition and is recognised.
+    async fn send_batch(&self, rewrites: &[Rewrite], mut via: Via) -> Result<Vec<Sent>, RunError> {
+        let mut sent: Vec<Option<Sent>> = rewrites.iter().map(|_| None).collect();
+        let mut attempts = 0;
+        loop {
+            let open: Vec<usize> = (0..sent.len()).filter(|i| sent[*i].is_none()).collect();
+            if open.is_empty() {
+                return Ok(sent.into_iter().flatten().collect());
+            }
+            let batch: Vec<Rewrite> = open.iter().map(|i| rewrites[*i].clone()).collect();
+            let answers = self.update(&batch, via).await;
+            let mut worst: Option<StoreError> = None;
+            for (i, answer) in open.into_iter().zip(answers) {
+                sent[i] = match answer {
+                    Answer::Written => Some(Sent::Written),
+                    Answer::ConditionFailed(current) => Some(Sent::ConditionFailed(current)),
+                    Answer::Failed(error) => match error.class {
+                        StoreClass::Item => Some(Sent::Rejected(error.to_string())),
+                        StoreClass::Conflict if attempts >= CONFLICTS => Some(Sent::Contended(error.to_string())),
+                        _ => {
+                            worst = Some(worse(worst, error));
+                            None
+                        }
+                    },
+                };
+            }
+            match worst {
+                Some(error) if error.class == StoreClass::Denied && via == Via::Batch => {
+                    self.fall_back(&error.to_string()).await;
+                    // Items that are all gone fail their conditions in whatever way they are sent.
+                    via = self.ground(rewrites).await?.unwrap_or(Via::Single);
+                }
+                Some(error) => self.again(error, attempts).await?,
+                None => {}
+            }
+            attempts += 1;
+        }
+    }
+
+    /// Waits as an error asks for, or gives up.
+    async fn again(&self, error: StoreError, attempts: u32) -> Result<(), RunError> {
+        match &error.class {
+            StoreClass::Throttled { reason } => {
+                self.write.slow_down(reason);
+                self.tell(&Event::Throttled { reason: reason.clone() });
+            }
+            StoreClass::Conflict => self.back_off(attempts).await,
+            StoreClass::Unknown if attempts < SILENCES => self.back_off(attempts).await,
+            StoreClass::Credentials => self.hold(attempts, &error.to_string()).await,
+            StoreClass::Unknown | StoreClass::Item | StoreClass::Denied | StoreClass::Fatal => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// One call under the write budget.
+    async fn update(&self, batch: &[Rewrite], via: Via) -> Vec<Answer> {
+        let copies = f64::from(self.settings.write_copies.max(1));
+        let estimate: f64 = batch.iter().map(|rewrite| f64::from(write_units(rewrite.bytes)) * copies).sum();
+        self.write.acquire(estimate).await;
+        let update = self.ports.table.update(batch, via).await;
+        let lost = |answer: &Answer| matches!(answer, Answer::Failed(error) if error.class == StoreClass::Unknown);
+        let actual = update.units.unwrap_or(0.0) + update.unreported;
+        // What may have been applied is not given back.
+        self.write.settle(estimate, (!update.answers.iter().any(lost)).then_some(actual));
+        if !update.answers.iter().any(|answer| matches!(answer, Answer::Failed(_))) {
+            self.write.satisfied();
+        }
+        update.answers
+    }
+
+    /// How to write, after it was proved that conditions are honoured that way (rule P).
+    async fn ground(&self, rewrites: &[Rewrite]) -> Result<Option<Via>, RunError> {
+        let mut ground = self.ground.lock().await;
+        if ground.is_some() {
+            return Ok(*ground);
+        }
+        let batch = self.settings.writer == Via::Batch && !self.single_only.load(Ordering::Acquire);
+        let ways: &[Via] = if batch { &[Via::Batch, Via::Single] } else { &[Via::Single] };
+        let mut refused = String::new();
+        for &via in ways {
+            match self.probe(rewrites, via).await? {
+                Probe::Honoured => {
+                    *ground = Some(via);
+                    let writer = if via == Via::Batch { "batch" } else { "update-item" };
+                    self.tell(&Event::GroundProved { writer });
+                    return Ok(Some(via));
+                }
+                Probe::AllGone => return Ok(None),
+                Probe::Refused(why) => {
+                    if via == Via::Batch {
+                        self.single_only.store(true, Ordering::Release);
+                        self.tell(&Event::FellBack { reason: why.clone() });
+                    }
+                    refused = why;
+                }
+            }
+        }
+        Err(RunError::Ground(format!(
+            "the service at this endpoint does not honour conditions ({refused}); nothing was written. Check the endpoint \
+             and any proxy in front of it"
+        )))
+    }
+
+    /// Gives up the batch writer, once: what replaces it is proved before it is used.
+    async fn fall_back(&self, reason: &str) {
+        let mut ground = self.ground.lock().await;
+        if !self.single_only.swap(true, Ordering::AcqRel) {
+            *ground = None;
+            self.tell(&Event::FellBack { reason: reason.to_owned() });
+        }
+    }
+
+    /// Asks to remove an attribute that does not exist, on condition that it exists, from the first of the items that
+    /// is still there: harmless, and refused by every service that honours conditions.
+    async fn probe(&self, rewrites: &[Rewrite], via: Via) -> Result<Probe, RunError> {
+        let mut bytes = [0_u8; 24];
+        (self.settings.entropy)(&mut bytes);
+        let name = format!("reseal-probe-{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes));
+        for Rewrite { key, .. } in rewrites {
+            let probe = Rewrite {
+                key: key.clone(),
+                set: Vec::new(),
+                remove: vec![name.clone()],
+                condition: vec![(name.clone(), Expected::Exists)],
+                bytes: 1,
+            };
+            let mut attempts = 0;
+            loop {
+                let answer = self.update(std::slice::from_ref(&probe), via).await.pop();
+                match answer.expect("one answer per rewrite") {
+                    Answer::ConditionFailed(Some(_)) => return Ok(Probe::Honoured),
+                    Answer::ConditionFailed(None) if self.read_one(key).await?.is_none() => break,
+                    Answer::ConditionFailed(None) => {
+                        return Ok(Probe::Refused("it does not return the item with a failed condition".to_owned()));
+                    }
+                    Answer::Written => {
+                        return Ok(Probe::Refused("it accepted a write whose condition was false".to_owned()));
+                    }
+                    Answer::Failed(error) if error.class == StoreClass::Denied && via == Via::Batch => {
+                        return Ok(Probe::Refused(error.to_string()));
+                    }
+                    Answer::Failed(error) if error.class == StoreClass::Item => {
+                        return Ok(Probe::Refused(error.to_string()));
+                    }
+                    Answer::Failed(error) => self.again(error, attempts).await?,
+                }
+                attempts += 1;
+            }
+        }
+        Ok(Probe::AllGone)
+    }
+}
+
+/// What a probe of the ground showed.
+enum Probe {
+    Honoured,
+    AllGone,
+    Refused(String),
+}
+
+/// Cuts rewrites into batches by count and by bytes.
+fn batches(rewrites: &[Rewrite]) -> Vec<std::ops::Range<usize>> {
+    let mut ranges = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (i, rewrite) in rewrites.iter().enumerate() {
+        // Old and new values both travel.
+        let size = 2 * rewrite.bytes;
+        if i - start == BATCH_MAX || (i > start && bytes + size > BATCH_BYTES_MAX) {
+            ranges.push(start..i);
+            (start, bytes) = (i, 0);
+        }
+        bytes += size;
+    }
+    if start < rewrites.len() {
+        ranges.push(start..rewrites.len());
+    }
+    ranges
+}
+
+/// Of two errors in one batch, the one that decides how to go on: what stops the run before what waits.
+fn worse(first: Option<StoreError>, second: StoreError) -> StoreError {
+    let rank = |error: &StoreError| match error.class {
+        StoreClass::Item => 0,
+        StoreClass::Conflict => 1,
+        StoreClass::Unknown => 2,
+        StoreClass::Throttled { .. } => 3,
+        StoreClass::Credentials => 4,
+        StoreClass::Denied => 5,
+        StoreClass::Fatal => 6,
+    };
+    match first {
+        Some(first) if rank(&first) >= rank(&second) => first,
+        _ => second,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::{Key, Value};
+
+    #[test]
+    fn batches_are_cut_by_count_and_by_bytes() {
+        let rewrite = |bytes| Rewrite {
+            key: Key { partition: ("id".into(), Value::from("a")), sort: None },
+            set: vec![],
+            remove: vec![],
+            condition: vec![],
+            bytes,
+        };
+        let lengths = |sizes: Vec<usize>| -> Vec<usize> {
+            let rewrites: Vec<_> = sizes.into_iter().map(rewrite).collect();
+            batches(&rewrites).into_iter().map(|range| range.len()).collect()
+        };
+        assert_eq!(lengths(vec![]), Vec::<usize>::new());
+        assert_eq!(lengths(vec![100; 51]), vec![25, 25, 1]);
+        assert_eq!(lengths(vec![400 << 10; 11]), vec![5, 5, 1]);
+        assert_eq!(lengths(vec![3 << 20, 1]), vec![1, 1]);
+    }
+}
