@@ -30,14 +30,12 @@ pub enum Failure {
 impl Failure {
     /// A failure to be told, and its remedy.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "callers hand over an error that they are done with")]
     pub fn new(exit: Exit, problem: impl ToString, remedy: impl Into<String>) -> Self {
         Self::Told { exit, problem: problem.to_string(), remedy: Some(remedy.into()) }
     }
 
     /// A failure whose text says what to do.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "callers hand over an error that they are done with")]
     pub fn plain(exit: Exit, problem: impl ToString) -> Self {
         Self::Told { exit, problem: problem.to_string(), remedy: None }
     }
