@@ -6,7 +6,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::job::KeyringSettings;
 use crate::aws::{Access, AwsConfig};
-use crate::keyring::{Keyring, KmsKeyring, RawAes};
+use crate::keyring::{KeyArn, Keyring, KmsKeyring, RawAes};
 
 /// Makes a keyring. Reads key files and the AWS configuration; sends nothing to a key service.
 ///
@@ -19,11 +19,31 @@ pub(super) async fn open(settings: &KeyringSettings) -> Result<Arc<dyn Keyring>,
             Arc::new(keyring.map_err(|error| Failure::plain(Exit::Usage, error))?)
         }
         KeyringSettings::AwsKms { key_arn, profile, role_arn } => {
-            let region = Some(key_arn.region().to_owned());
-            let access = Access { region, profile: profile.clone(), role_arn: role_arn.clone() };
-            Arc::new(KmsKeyring::new(&AwsConfig::load(&access).await?, key_arn.clone())?)
+            Arc::new(kms(key_arn, profile.as_deref(), role_arn.as_deref()).await?)
         }
     })
+}
+
+/// Makes a keyring for a run over a table: a key of KMS is looked at first, whether it can be used.
+///
+/// # Errors
+/// [`Failure`] as [`open`], and when the key will not do.
+pub(super) async fn open_usable(settings: &KeyringSettings) -> Result<Arc<dyn Keyring>, Failure> {
+    match settings {
+        KeyringSettings::AwsKms { key_arn, profile, role_arn } => {
+            let keyring = kms(key_arn, profile.as_deref(), role_arn.as_deref()).await?;
+            keyring.examine().await?;
+            Ok(Arc::new(keyring))
+        }
+        KeyringSettings::RawAes { .. } => open(settings).await,
+    }
+}
+
+async fn kms(key: &KeyArn, profile: Option<&str>, role_arn: Option<&str>) -> Result<KmsKeyring, Failure> {
+    let text = |text: &str| text.to_owned();
+    let access =
+        Access { region: Some(key.region().to_owned()), profile: profile.map(text), role_arn: role_arn.map(text) };
+    Ok(KmsKeyring::new(&AwsConfig::load(&access).await?, key.clone())?)
 }
 
 /// Makes every keyring, in order.

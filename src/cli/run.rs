@@ -10,8 +10,9 @@ use super::args::{PlanArgs, RunArgs, Writer};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::job::{Job, Target};
+use super::keyrings::open_usable;
 use super::progress::Progress;
-use super::resolve::{Plan, keyring};
+use super::resolve::Plan;
 use super::{output, plan, signals};
 use crate::aws::{Access, AwsConfig};
 use crate::item::{Key, KeyNames, json};
@@ -88,14 +89,14 @@ async fn execute(
 pub(super) async fn target_keyring(job: &Job) -> Result<Option<Arc<dyn Keyring>>, Failure> {
     match &job.target {
         Target::Plaintext => Ok(None),
-        Target::Dbesdk { keyring: settings, .. } => keyring(settings).await.map(Some),
+        Target::Dbesdk { keyring, .. } => open_usable(keyring).await.map(Some),
     }
 }
 
 async fn source_keyrings(job: &Job) -> Result<Vec<Arc<dyn Keyring>>, Failure> {
     let mut keyrings = Vec::with_capacity(job.source.keyrings.len());
     for settings in &job.source.keyrings {
-        keyrings.push(keyring(settings).await?);
+        keyrings.push(open_usable(settings).await?);
     }
     Ok(keyrings)
 }
