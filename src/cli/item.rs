@@ -95,7 +95,10 @@ impl Work {
         Ok(match (command, target) {
             (ItemCommand::Inspect(_), _) => Self::Inspect(job.schema),
             (ItemCommand::Open(_), target) => {
-                let keyrings = keyrings::open_all(target.into_iter().chain(&job.source.keyrings)).await?;
+                let mut keyrings = Vec::new();
+                for settings in target.into_iter().chain(&job.source.keyrings) {
+                    keyrings.push(keyrings::open(settings).await?);
+                }
                 Self::Open { schema: job.schema, keyrings }
             }
             (ItemCommand::Seal(_), Some(target)) => {

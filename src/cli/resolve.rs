@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::job::{Job, Target};
 use crate::cli::preflight::{self, Findings};
-use crate::migration::{self, Fingerprint, Policy};
+use crate::migration::{Fingerprint, Policy};
 use crate::pipeline::{Pool, Settings};
 use crate::store::{self, Capacity, Projection, StoreClass, TableFacts, Via};
 
@@ -46,7 +46,7 @@ impl Plan {
             _ => error.into(),
         })?;
         let findings = preflight::examine(&job, &facts);
-        let policy = policy(&job);
+        let policy = job.policy();
         let settings = settings(&job, &facts);
         let fingerprint = fingerprint(&job, &facts);
         Ok(Self { job, facts, findings, policy, settings, fingerprint })
@@ -57,22 +57,6 @@ impl Plan {
         let Some(first) = self.findings.objections.first() else { return Ok(()) };
         let problems: Vec<&str> = self.findings.objections.iter().map(|o| o.problem.as_str()).collect();
         Err(Failure::new(Exit::Refused, problems.join("\nerror: "), first.remedy.clone()))
-    }
-}
-
-/// What the job wants of every item.
-pub(super) fn policy(job: &Job) -> Policy {
-    let target = match &job.target {
-        Target::Plaintext => migration::Target::Plaintext,
-        Target::Dbesdk { suite, keyring } => {
-            migration::Target::Dbesdk { suite: *suite, recipients: vec![keyring.recipient()] }
-        }
-    };
-    Policy {
-        schema: job.schema.clone(),
-        accept_plaintext: job.source.plaintext,
-        accept_dbesdk: job.source.dbesdk,
-        target,
     }
 }
 

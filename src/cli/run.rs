@@ -10,10 +10,9 @@ use super::args::{PlanArgs, RunArgs, Writer};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::job::{Job, Target};
-use super::keyrings::open_usable;
 use super::progress::Progress;
 use super::resolve::Plan;
-use super::{output, plan, signals};
+use super::{keyrings, output, plan, signals};
 use crate::aws::{Access, AwsConfig};
 use crate::item::{Key, KeyNames, json};
 use crate::keyring::Keyring;
@@ -27,11 +26,12 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     if !args.execute {
         return show(job, args.json).await;
     }
+    // What the job alone decides comes before any request.
+    job.readiness()?;
+    demand_consent(&job, args.i_understand_this_removes_encryption)?;
     let config = aws_config().await?;
     let mut plan = Plan::resolve(job, &config).await?;
     plan.demand()?;
-    plan.job.readiness()?;
-    demand_consent(&plan.job, args.i_understand_this_removes_encryption)?;
     plan.settings.max_items = args.max_items.map(std::num::NonZeroU64::get);
     plan.settings.max_passes = args.max_passes.get();
     plan.settings.writer = match args.writer {
@@ -89,14 +89,14 @@ async fn execute(
 pub(super) async fn target_keyring(job: &Job) -> Result<Option<Arc<dyn Keyring>>, Failure> {
     match &job.target {
         Target::Plaintext => Ok(None),
-        Target::Dbesdk { keyring, .. } => open_usable(keyring).await.map(Some),
+        Target::Dbesdk { keyring, .. } => keyrings::open_usable(keyring).await.map(Some),
     }
 }
 
 async fn source_keyrings(job: &Job) -> Result<Vec<Arc<dyn Keyring>>, Failure> {
     let mut keyrings = Vec::with_capacity(job.source.keyrings.len());
     for settings in &job.source.keyrings {
-        keyrings.push(open_usable(settings).await?);
+        keyrings.push(keyrings::open_usable(settings).await?);
     }
     Ok(keyrings)
 }

@@ -9,6 +9,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::refusal::{Fault, Refusal};
 use super::section::{At, Section};
+use crate::aws::Access;
 use crate::crypto::{KEY_BYTES, Secret};
 use crate::keyring::{KeyArn, Recipient};
 
@@ -33,12 +34,10 @@ pub enum KeyringSettings {
     },
     /// A symmetric KMS key.
     AwsKms {
-        /// Its key ARN, which says the Region as well.
+        /// Its key ARN.
         key_arn: KeyArn,
-        /// The profile of the AWS configuration files, if not the default one.
-        profile: Option<String>,
-        /// The role to assume for the requests, if any.
-        role_arn: Option<String>,
+        /// How it is reached: in the key's Region, with a profile and a role if the job names them.
+        access: Access,
     },
 }
 
@@ -179,8 +178,9 @@ impl KeyringSettings {
             return Err(Fault { place, refusal: Refusal::KeyRegion { region, of_key } });
         }
         let optional = |field| Ok(section.text(field)?.map(|text| text.value));
-        let (profile, role_arn) = (optional("profile")?, optional("role_arn")?);
-        Ok(Self::AwsKms { key_arn, profile, role_arn })
+        let region = Some(key_arn.region().to_owned());
+        let access = Access { region, profile: optional("profile")?, role_arn: optional("role_arn")? };
+        Ok(Self::AwsKms { key_arn, access })
     }
 }
 
