@@ -125,9 +125,9 @@ fn state_folder(asked: Option<&Path>, job: &Path, arn: &str) -> Result<PathBuf, 
     }
     let file = std::path::absolute(job).unwrap_or_else(|_| job.to_owned());
     let digest = Sha256::new().chain_update(arn).chain_update([0]).chain_update(file.as_os_str().as_encoded_bytes());
-    let hash: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let hash = digest.finalize().iter().take(6).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
     let name = job.file_stem().and_then(|stem| stem.to_str()).unwrap_or("job");
-    Ok(state_home()?.join("jobs").join(format!("{name}-{hash}")))
+    Ok(state_home()?.join("jobs").join(format!("{name}-{hash:012x}")))
 }
 
 /// Reads the keys of a `--keys` file: one DynamoDB JSON object per line.

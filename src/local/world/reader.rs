@@ -3,6 +3,7 @@
 use futures::StreamExt as _;
 
 use super::{WorldError, key_of};
+use crate::format::dbesdk::EncryptedDataKey;
 use crate::item::{Item, Key};
 use crate::keyring::Keyring;
 use crate::migration::{Policy, Verdict};
@@ -46,7 +47,7 @@ pub async fn open(policy: &Policy, keyring: &dyn Keyring, item: &Item) -> Result
         Verdict::Plain | Verdict::Current(None) => return Ok(item.clone()),
         Verdict::Current(Some(sealed)) | Verdict::Sealed(sealed) => sealed,
     };
-    let wrapped = sealed.head.edks.first().and_then(|edk| edk.wrapped());
+    let wrapped = sealed.head.edks.first().and_then(EncryptedDataKey::wrapped);
     let wrapped = wrapped.ok_or_else(|| WorldError::while_reading("the item has no data key"))?;
     let key = keyring.unwrap(wrapped, &sealed.context).await.map_err(WorldError::while_reading)?;
     policy.open(item, &sealed, 0, &key).map_err(WorldError::while_reading)
