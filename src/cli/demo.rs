@@ -16,6 +16,7 @@ use super::resolve::Plan;
 use super::run::now;
 use super::{output, signals};
 use crate::aws::AwsConfig;
+use crate::format::dbesdk::EncryptedDataKey;
 use crate::item::{Item, Key, json};
 use crate::keyring::{KeyArn, Keyring, KmsKeyring};
 use crate::local::world::{self, Bulk, Oracle, Writers};
@@ -150,14 +151,13 @@ impl Demo {
         let (item, _) = self.table.get(&key).await?;
         let Some(item) = item else { return Ok("(an application has deleted it)".to_owned()) };
         let shown = json::to_json(&item);
-        let mut text = String::new();
-        for (name, value) in shown.as_object().into_iter().flatten() {
+        let attributes = shown.as_object().into_iter().flatten().map(|(name, value)| {
             let value = value.to_string();
             let short: String = value.chars().take(96).collect();
             let dots = if short.len() < value.len() { "…" } else { "" };
-            text.push_str(&format!("  {name}: {short}{dots}\n"));
-        }
-        Ok(text.trim_end().to_owned())
+            format!("  {name}: {short}{dots}")
+        });
+        Ok(attributes.collect::<Vec<_>>().join("\n"))
     }
 
     /// Opens every item and compares it with the oracle. The one that does not fit has to be in the ledger, untouched.
@@ -167,14 +167,14 @@ impl Demo {
         let opened = self.open_all().await?;
         let count = opened.len();
         let differences = self.oracle.compare(opened);
-        let (lost, resurrected, changed) =
-            (differences.lost.len(), differences.resurrected.len(), differences.changed.len());
+        let [gone, resurrected, changed] =
+            [&differences.lost, &differences.resurrected, &differences.changed].map(Vec::len);
         output::line(format!(
             "verify: {} at target and opened, {} in plaintext (too large to seal, in the ledger), {} stale, {} broken",
             verification.current, verification.plaintext, verification.stale, verification.broken
         ))?;
         output::line(format!(
-            "oracle: {count} items opened and compared: {lost} lost, {resurrected} resurrected, {changed} changed"
+            "oracle: {count} items opened and compared: {gone} lost, {resurrected} resurrected, {changed} changed"
         ))?;
         let right = differences.is_empty()
             && last.ended == Ended::Complete
@@ -213,7 +213,7 @@ async fn open(policy: &Policy, keyring: &dyn Keyring, item: &Item) -> Result<Ite
         Verdict::Plain | Verdict::Current(None) => return Ok(item.clone()),
         Verdict::Current(Some(sealed)) | Verdict::Sealed(sealed) => sealed,
     };
-    let wrapped = sealed.head.edks.first().and_then(|edk| edk.wrapped()).ok_or_else(|| defect("no data key"))?;
+    let wrapped = sealed.head.edks.first().and_then(EncryptedDataKey::wrapped).ok_or_else(|| defect("no data key"))?;
     let key = keyring.unwrap(wrapped, &sealed.context).await?;
     policy.open(item, &sealed, 0, &key).map_err(defect)
 }

@@ -90,7 +90,6 @@ fn ttl(findings: &mut Findings, job: &Job, facts: &TableFacts) {
         Known::Unknown(why) => {
             findings.warn(format!("whether the table has a TTL attribute is unknown ({why}); never encrypt it"));
         }
-        Known::Known(None) => {}
         Known::Known(Some(ttl)) if encrypts(&job.schema, &ttl.attribute) => findings.object(
             format!("attributes.{0}: \"{0}\" is the TTL attribute: encrypted, no item would expire", ttl.attribute),
             "make it DO_NOTHING and declare it unsigned",
@@ -106,7 +105,7 @@ fn ttl(findings: &mut Findings, job: &Job, facts: &TableFacts) {
                  table.acknowledge",
             );
         }
-        Known::Known(Some(_)) => {}
+        Known::Known(_) => {}
     }
 }
 

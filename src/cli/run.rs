@@ -10,8 +10,9 @@ use super::args::{PlanArgs, RunArgs, Writer};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::job::{Job, Target};
+use super::keyrings::open_usable;
 use super::progress::Progress;
-use super::resolve::{Plan, keyring};
+use super::resolve::Plan;
 use super::{output, plan, signals};
 use crate::aws::{Access, AwsConfig};
 use crate::item::{Key, KeyNames, json};
@@ -88,14 +89,14 @@ async fn execute(
 pub(super) async fn target_keyring(job: &Job) -> Result<Option<Arc<dyn Keyring>>, Failure> {
     match &job.target {
         Target::Plaintext => Ok(None),
-        Target::Dbesdk { keyring: settings, .. } => keyring(settings).await.map(Some),
+        Target::Dbesdk { keyring, .. } => open_usable(keyring).await.map(Some),
     }
 }
 
 async fn source_keyrings(job: &Job) -> Result<Vec<Arc<dyn Keyring>>, Failure> {
     let mut keyrings = Vec::with_capacity(job.source.keyrings.len());
     for settings in &job.source.keyrings {
-        keyrings.push(keyring(settings).await?);
+        keyrings.push(open_usable(settings).await?);
     }
     Ok(keyrings)
 }
@@ -125,9 +126,9 @@ fn state_folder(asked: Option<&Path>, job: &Path, arn: &str) -> Result<PathBuf, 
     }
     let file = std::path::absolute(job).unwrap_or_else(|_| job.to_owned());
     let digest = Sha256::new().chain_update(arn).chain_update([0]).chain_update(file.as_os_str().as_encoded_bytes());
-    let hash: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let hash = digest.finalize().iter().take(6).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
     let name = job.file_stem().and_then(|stem| stem.to_str()).unwrap_or("job");
-    Ok(state_home()?.join("jobs").join(format!("{name}-{hash}")))
+    Ok(state_home()?.join("jobs").join(format!("{name}-{hash:012x}")))
 }
 
 /// Reads the keys of a `--keys` file: one DynamoDB JSON object per line.

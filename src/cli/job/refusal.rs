@@ -1,5 +1,7 @@
 //! What a job file is refused for: each with the fact and the remedy.
 
+use crate::keyring::KeyArnError;
+
 /// A place in a job file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -111,12 +113,9 @@ pub enum Refusal {
     /// A field of another type of keyring.
     #[error("a keyring of type {0} has no such field")]
     ForeignField(&'static str),
-    /// An alias or a key id where a key ARN is needed.
-    #[error("\"{0}\" is not a key ARN: items name their key by its ARN, and an alias can move to another key")]
-    KeyAlias(String),
-    /// Not a key ARN at all.
-    #[error("\"{0}\" is not a key ARN")]
-    KeyArn(String),
+    /// Not the ARN of a KMS key.
+    #[error(transparent)]
+    KeyArn(KeyArnError),
     /// A Region that is not the key's.
     #[error("the Region is \"{region}\", but the key is of \"{of_key}\"")]
     KeyRegion {
@@ -185,7 +184,7 @@ impl Refusal {
             Self::ReservedNamespace(_) => "choose the namespace that your readers' raw keyring has".to_owned(),
             Self::KeySource => "name one: key_file (32 bytes or their Base64) or key_env (Base64)".to_owned(),
             Self::ForeignField(_) => "leave the field out".to_owned(),
-            Self::KeyAlias(_) | Self::KeyArn(_) => {
+            Self::KeyArn(_) => {
                 "write arn:aws:kms:REGION:ACCOUNT:key/ID, as `aws kms describe-key` prints it under Arn".to_owned()
             }
             Self::KeyRegion { .. } => "leave region out: it is the key's".to_owned(),

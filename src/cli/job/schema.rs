@@ -96,16 +96,19 @@ fn demand_keys(schema: &Schema, places: &BTreeMap<String, Place>, table: &Place)
 
 /// The table's own name, given its name or its ARN.
 pub(super) fn table_name(table: &At<String>) -> Result<String, Fault> {
-    let resource = super::keyring::split_arn(&table.value, "dynamodb").map(|(_, resource)| resource);
-    let name = match resource {
-        Some(resource) => resource.strip_prefix("table/"),
-        None => Some(table.value.as_str()),
+    let refusal = || Refusal::TableName(table.value.clone());
+    let name = match table.value.split(':').collect::<Vec<_>>()[..] {
+        [name] => Some(name),
+        ["arn", partition, "dynamodb", region, account, resource] => {
+            let account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+            let whole = partition.starts_with("aws") && !region.is_empty() && account;
+            resource.strip_prefix("table/").filter(|_| whole)
+        }
+        _ => None,
     };
     let fits = |name: &&str| {
         (3..=255).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
     };
-    name.filter(fits)
-        .map(str::to_owned)
-        .ok_or_else(|| Fault { place: table.place.clone(), refusal: Refusal::TableName(table.value.clone()) })
+    name.filter(fits).map(str::to_owned).ok_or_else(|| Fault { place: table.place.clone(), refusal: refusal() })
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::Action;
+use crate::keyring::KeyArn;
 
 const RIGHT: &str = r#"version = 1
 [table]
@@ -64,8 +65,8 @@ fn names_and_regions_are_taken_from_arns() {
         parse(&text.replace(r#"{ type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }"#, KMS));
     let job = job.unwrap();
     assert_eq!((job.table.as_str(), job.schema.logical_table.as_str()), (arn, "customers"));
-    let Target::Dbesdk { keyring: KeyringSettings::AwsKms { region, .. }, .. } = job.target else { panic!() };
-    assert_eq!(region, "eu-west-1");
+    let Target::Dbesdk { keyring: KeyringSettings::AwsKms { key_arn, .. }, .. } = job.target else { panic!() };
+    assert_eq!(key_arn.region(), "eu-west-1");
 }
 
 /// The right file with one change is refused at this place for this reason.
@@ -190,17 +191,11 @@ fn tables_and_keys_that_do_not_fit() {
 fn kms_keys_that_do_not_fit() {
     let raw = r#"{ type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }"#;
     let kms = |from: &str, to: &str, expected: &str| check(raw, &KMS.replace(from, to), expected);
-    kms(
-        "arn:aws:kms:eu-west-1:111122223333:key/mrk-1",
-        "alias/app",
-        "23: target.keyring.key_arn: \"alias/app\" is not a key ARN: items name their key by its ARN, and an alias can \
-         move to another key",
-    );
-    kms(
-        "arn:aws:kms:eu-west-1:111122223333:key/mrk-1",
-        "arn:aws:kms:key/1",
-        "23: target.keyring.key_arn: \"arn:aws:kms:key/1\" is not a key ARN",
-    );
+    for text in ["alias/app", "mrk-1", "arn:aws:kms:key/1"] {
+        let problem = KeyArn::parse(text).unwrap_err();
+        let expected = format!("23: target.keyring.key_arn: {problem}");
+        kms("arn:aws:kms:eu-west-1:111122223333:key/mrk-1", text, &expected);
+    }
     kms(
         " }",
         ", region = \"us-east-1\" }",

@@ -96,12 +96,14 @@ impl EncryptedDataKey {
 const BRANCH_KEY_VERSION: std::ops::Range<usize> = 76..92;
 
 fn uuid(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+
     let mut out = String::with_capacity(36);
     for (i, byte) in bytes.iter().enumerate() {
         if matches!(i, 4 | 6 | 8 | 10) {
             out.push('-');
         }
-        out.push_str(&format!("{byte:02x}"));
+        write!(out, "{byte:02x}").expect("writing to a string does not fail");
     }
     out
 }
