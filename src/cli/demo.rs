@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use tokio::time::Instant;
 
 use super::args::DemoArgs;
@@ -16,14 +15,13 @@ use super::resolve::Plan;
 use super::run::now;
 use super::{output, signals};
 use crate::aws::AwsConfig;
-use crate::format::dbesdk::EncryptedDataKey;
-use crate::item::{Item, Key, json};
+use crate::item::json;
 use crate::keyring::{KeyArn, Keyring, KmsKeyring};
 use crate::local::world::{self, Bulk, Oracle, Writers};
 use crate::local::{self, Options, StandIns};
-use crate::migration::{FailureKind, Policy, Verdict};
+use crate::migration::FailureKind;
 use crate::pipeline::{self, Ended, Ports, Report, Stop, Verification};
-use crate::store::{DynamoTable, Scan, SqliteJournal, Table};
+use crate::store::{DynamoTable, SqliteJournal, Table};
 
 const WRITERS: u64 = 8;
 /// Each writer writes this often.
@@ -32,8 +30,6 @@ const PACE: Duration = Duration::from_millis(5);
 const BUSY_PASSES: u32 = 2;
 /// The customer who is shown before and after.
 const SHOWN: u64 = 7;
-/// Items opened at once in the final comparison.
-const OPENED_AT_ONCE: usize = 64;
 
 /// What the demo works on.
 struct Demo {
@@ -90,7 +86,7 @@ impl Demo {
         let key = stand_ins.kms().create_key("reseal demo").map_err(defect)?;
         let oracle = Arc::new(Oracle::default());
         let client = aws_sdk_dynamodb::Client::new(config.sdk());
-        world::create(&client, args.seed, args.items, &oracle).await.map_err(world_failed)?;
+        world::create(&client, args.seed, 0..args.items, &oracle).await.map_err(world_failed)?;
         output::line(format!(
             "table {}: {} customers in plaintext, an index by region, a TTL attribute",
             world::TABLE,
@@ -164,7 +160,9 @@ impl Demo {
     async fn compare(&self, verification: &Verification, last: &Report) -> Result<bool, Failure> {
         let expected_failures = (0..3).filter(|n| Bulk::of(*n) == Bulk::TooLarge).count();
         let too_large = last.failures.iter().filter(|failure| failure.kind == FailureKind::TooLarge).count();
-        let opened = self.open_all().await?;
+        // Read and opened without the engine.
+        let opened = world::open_all(self.table.as_ref(), &self.plan.policy, self.keyring.as_ref()).await;
+        let opened = opened.map_err(world_failed)?;
         let count = opened.len();
         let differences = self.oracle.compare(opened);
         let [gone, resurrected, changed] =
@@ -186,55 +184,12 @@ impl Demo {
         output::line(if right { "everything is as it should be" } else { "SOMETHING IS NOT AS IT SHOULD BE" })?;
         Ok(right)
     }
-
-    /// Every item of the table in plaintext, read and opened without the engine.
-    async fn open_all(&self) -> Result<Vec<(Key, Item)>, Failure> {
-        let mut items = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.table.scan(&Scan { segment: 0, total_segments: 1, after, limit: None }).await?;
-            let opened = page.items.iter().map(|item| open(&self.plan.policy, self.keyring.as_ref(), item));
-            let opened: Vec<_> = opened.collect();
-            let opened: Vec<_> = futures::stream::iter(opened).buffered(OPENED_AT_ONCE).collect().await;
-            for (item, opened) in page.items.iter().zip(opened) {
-                items.push((world::key_of(item).map_err(defect)?, opened?));
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(items);
-            }
-        }
-    }
-}
-
-/// Opens one item, whatever form it has.
-async fn open(policy: &Policy, keyring: &dyn Keyring, item: &Item) -> Result<Item, Failure> {
-    let sealed = match policy.classify(item).map_err(defect)? {
-        Verdict::Plain | Verdict::Current(None) => return Ok(item.clone()),
-        Verdict::Current(Some(sealed)) | Verdict::Sealed(sealed) => sealed,
-    };
-    let wrapped = sealed.head.edks.first().and_then(EncryptedDataKey::wrapped).ok_or_else(|| defect("no data key"))?;
-    let key = keyring.unwrap(wrapped, &sealed.context).await?;
-    policy.open(item, &sealed, 0, &key).map_err(defect)
 }
 
 fn job_file(key: &str) -> String {
+    let head = world::job_head();
     format!(
-        r#"version = 1
-
-[table]
-name = "{table}"
-partition_key = "tenant"
-sort_key = "id"
-schema = "frozen"
-readers = "accept-both"
-writers = "whole-item"
-
-[attributes]
-{actions}
-[unsigned]
-names = {unsigned}
-
+        r#"{head}
 [source]
 formats = ["plaintext"]
 
@@ -246,10 +201,7 @@ keyring = {{ type = "aws-kms", key_arn = "{key}" }}
 read_units_per_second = 5000
 write_units_per_second = 5000
 kms_requests_per_second = 5000
-"#,
-        table = world::TABLE,
-        actions = world::ACTIONS,
-        unsigned = world::UNSIGNED,
+"#
     )
 }
 

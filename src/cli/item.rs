@@ -13,8 +13,8 @@ use super::failure::Failure;
 use super::job::{Job, Target};
 use super::{keyrings, output};
 use crate::crypto::{Recipient, Secret};
-use crate::format::Schema;
 use crate::format::dbesdk::{self, Inspection};
+use crate::format::{RESERVED_PREFIX, Schema};
 use crate::item::{Item, json};
 use crate::keyring::Keyring;
 use crate::migration::Policy;
@@ -143,7 +143,8 @@ fn inspect(schema: &Schema, item: &Item) -> Result<Json, String> {
     }))
 }
 
-/// Opens a sealed item with whichever keyring can.
+/// Opens a sealed item with whichever keyring can. The result is what the official client gives an application:
+/// without beacons, which that client makes anew whenever it writes the item.
 async fn open(schema: &Schema, keyrings: &[Arc<dyn Keyring>], item: &Item) -> Result<Item, String> {
     let Inspection::Sealed(sealed) = dbesdk::inspect(schema, item).map_err(told)? else {
         return Err("the item is in plaintext: there is nothing to open".to_owned());
@@ -153,7 +154,13 @@ async fn open(schema: &Schema, keyrings: &[Arc<dyn Keyring>], item: &Item) -> Re
         for (index, found) in sealed.head.edks.iter().enumerate() {
             let Some(wrapped) = found.wrapped().filter(|wrapped| keyring.accepts(*wrapped)) else { continue };
             match keyring.unwrap(wrapped, &sealed.context).await {
-                Ok(key) => return dbesdk::open(item, &sealed, index, &key).map_err(told),
+                Ok(key) => {
+                    let mut opened = dbesdk::open(item, &sealed, index, &key).map_err(told)?;
+                    for name in item.names().filter(|name| name.starts_with(RESERVED_PREFIX)) {
+                        opened.remove(name);
+                    }
+                    return Ok(opened);
+                }
                 Err(error) => problem = Some(error.to_string()),
             }
         }

@@ -63,7 +63,11 @@ async fn show(job: Job, json: bool) -> Result<Exit, Failure> {
     let config = aws_config().await?;
     let table = DynamoTable::read_only(&config, job.table.clone(), job.schema.keys.clone());
     let plan = Plan::resolve(job, &config).await?;
-    plan::show(&plan, &table, json).await
+    let exit = plan::show(&plan, &table, json).await?;
+    // What a run would be refused for, the plan is: keys that are not there or will not do.
+    target_keyring(&plan.job).await?;
+    source_keyrings(&plan.job).await?;
+    Ok(exit)
 }
 
 /// The standard AWS configuration of this process.

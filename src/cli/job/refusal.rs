@@ -68,6 +68,9 @@ pub enum Refusal {
     /// The same attribute as partition and sort key.
     #[error("\"{0}\" is the partition key already")]
     SameKeys(String),
+    /// A key attribute's name that no table has; its length in UTF-16 code units, as DynamoDB counts.
+    #[error("no table has a key attribute with so long a name: {0} characters, and 255 are the most")]
+    LongKeyName(usize),
     /// A key attribute without an action.
     #[error("the key attribute \"{0}\" has no action")]
     KeyWithoutAction(String),
@@ -167,6 +170,7 @@ impl Refusal {
             }
             Self::TableName(_) => "write the name, or arn:aws:dynamodb:REGION:ACCOUNT:table/NAME".to_owned(),
             Self::SameKeys(_) => "leave sort_key out if the table has none".to_owned(),
+            Self::LongKeyName(_) => "write the name as `aws dynamodb describe-table` prints it".to_owned(),
             Self::KeyWithoutAction(name) => format!("add {name:?} = \"SIGN_ONLY\" to [attributes]"),
             Self::KeyEncrypted(_) | Self::KeyUnsigned(_) => {
                 "make it SIGN_ONLY, or SIGN_AND_INCLUDE_IN_ENCRYPTION_CONTEXT if any attribute is".to_owned()

@@ -10,6 +10,9 @@ use crate::item::KeyNames;
 const ACTIONS: [Action; 4] =
     [Action::EncryptAndSign, Action::SignOnly, Action::SignAndIncludeInEncryptionContext, Action::DoNothing];
 
+/// The longest name of a key attribute, in UTF-16 code units (Amazon DynamoDB API reference, `KeySchemaElement`).
+const KEY_NAME_MAX: usize = 255;
+
 /// Beginnings of names that the official library refuses in a configuration.
 const RESERVED: [&str; 2] = ["aws_dbe_", "aws-crypto-"];
 
@@ -34,11 +37,17 @@ pub(super) fn read(root: &Section<'_>, table: &Section<'_>, logical_table: Strin
 }
 
 fn keys(table: &Section<'_>) -> Result<KeyNames, Fault> {
-    let partition = table.required_text("partition_key")?.value;
-    let sort = table.text("sort_key")?;
-    let sort =
-        sort.map(|sort| sort.parse(|name| if name == partition { Err(Refusal::SameKeys(name)) } else { Ok(name) }));
+    let partition = table.required_text("partition_key")?.parse(key_name)?.value;
+    let sort = table
+        .text("sort_key")?
+        .map(|sort| sort.parse(|name| if name == partition { Err(Refusal::SameKeys(name)) } else { key_name(name) }));
     Ok(KeyNames { sort: sort.transpose()?.map(|sort| sort.value), partition })
+}
+
+/// A name that a key attribute can have: DynamoDB and the official library take no longer one.
+fn key_name(name: String) -> Result<String, Refusal> {
+    let length = name.encode_utf16().count();
+    if length > KEY_NAME_MAX { Err(Refusal::LongKeyName(length)) } else { Ok(name) }
 }
 
 fn unsigned(root: &Section<'_>) -> Result<Unsigned, Fault> {

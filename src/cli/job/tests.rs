@@ -166,6 +166,12 @@ fn actions_that_no_reader_could_live_with() {
 #[test]
 fn tables_and_keys_that_do_not_fit() {
     check("\"id\"", "\"tenant\"", "5: table.sort_key: \"tenant\" is the partition key already");
+    let long = "no table has a key attribute with so long a name: 256 characters, and 255 are the most";
+    let name = |units: &str, times| format!("\"{}\"", units.repeat(times));
+    check("\"tenant\"", &name("k", 256), &format!("4: table.partition_key: {long}"));
+    check("\"id\"", &name("😀", 128), &format!("5: table.sort_key: {long}"));
+    let fits = name("é", 255);
+    check("\"id\"", &fits, &format!("2: table: the key attribute {fits} has no action"));
     for name in ["ab", "a b c", "arn:aws:dynamodb:eu-west-1:1111:table/customers", "arn:aws:s3:::customers"] {
         let expected = format!(
             "3: table.name: \"{name}\" is neither a table name (3 to 255 of A-Z a-z 0-9 _ . -) nor a table ARN"
