@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use base64::Engine as _;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
-use super::engine::{Engine, RunError, SILENCES};
+use super::engine::{Engine, RunError};
 use super::event::Event;
+use super::retry::Tries;
 use crate::item::{Item, write_units};
 use crate::migration::{Expected, Rewrite};
 use crate::store::{Answer, StoreClass, StoreError, Via};
@@ -67,7 +68,7 @@ impl Engine {
     /// condition, so a write that was applied although its answer was lost fails its condition and is recognised.
     async fn send_batch(&self, rewrites: &[Rewrite], mut via: Via) -> Result<Vec<Sent>, RunError> {
         let mut sent: Vec<Option<Sent>> = rewrites.iter().map(|_| None).collect();
-        let mut attempts = 0;
+        let mut tries = Tries::default();
         loop {
             let open: Vec<usize> = (0..sent.len()).filter(|i| sent[*i].is_none()).collect();
             if open.is_empty() {
@@ -82,7 +83,9 @@ impl Engine {
                     Answer::ConditionFailed(current) => Some(Sent::ConditionFailed(current)),
                     Answer::Failed(error) => match error.class {
                         StoreClass::Item => Some(Sent::Rejected(error.to_string())),
-                        StoreClass::Conflict if attempts >= CONFLICTS => Some(Sent::Contended(error.to_string())),
+                        StoreClass::Conflict if tries.conflicts >= CONFLICTS => {
+                            Some(Sent::Contended(error.to_string()))
+                        }
                         _ => {
                             worst = Some(worse(worst, error));
                             None
@@ -96,23 +99,22 @@ impl Engine {
                     // Items that are all gone fail their conditions in whatever way they are sent.
                     via = self.ground(rewrites).await?.unwrap_or(Via::Single);
                 }
-                Some(error) => self.again(error, attempts).await?,
+                Some(error) => self.again(error, &mut tries).await?,
                 None => {}
             }
-            attempts += 1;
         }
     }
 
     /// Waits as an error asks for, or gives up.
-    async fn again(&self, error: StoreError, attempts: u32) -> Result<(), RunError> {
+    async fn again(&self, error: StoreError, tries: &mut Tries) -> Result<(), RunError> {
         match &error.class {
-            StoreClass::Throttled { reason } => {
-                self.write.slow_down(reason);
-                self.tell(&Event::Throttled { reason: reason.clone() });
+            StoreClass::Throttled { reason } => self.slow_down(&self.write, tries, reason),
+            StoreClass::Conflict => {
+                self.back_off(tries.conflicts).await;
+                tries.conflicts += 1;
             }
-            StoreClass::Conflict => self.back_off(attempts).await,
-            StoreClass::Unknown if attempts < SILENCES => self.back_off(attempts).await,
-            StoreClass::Credentials => self.hold(attempts, &error.to_string()).await,
+            StoreClass::Unknown if self.silent(tries).await => {}
+            StoreClass::Credentials => self.hold(tries, &error.to_string()).await,
             StoreClass::Unknown | StoreClass::Item | StoreClass::Denied | StoreClass::Fatal => return Err(error.into()),
         }
         Ok(())
@@ -190,7 +192,7 @@ impl Engine {
                 condition: vec![(name.clone(), Expected::Exists)],
                 bytes: 1,
             };
-            let mut attempts = 0;
+            let (mut tries, mut vanished) = (Tries::default(), 0);
             loop {
                 let answer = self.update(std::slice::from_ref(&probe), via).await.pop();
                 match answer.expect("one answer per rewrite") {
@@ -208,9 +210,8 @@ impl Engine {
                     Answer::Failed(error) if error.class == StoreClass::Item => {
                         return Ok(Probe::Refused(error.to_string()));
                     }
-                    Answer::Failed(error) => self.again(error, attempts).await?,
+                    Answer::Failed(error) => self.again(error, &mut tries).await?,
                 }
-                attempts += 1;
             }
         }
         Ok(Probe::AllGone)
