@@ -18,6 +18,8 @@ const BATCH_MAX: usize = 25;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Transaction conflicts with one item before it goes to the ledger.
 const CONFLICTS: u32 = 20;
+/// Probes of an item that came back without it although it is there, before the service is blamed for that.
+const VANISHED: u32 = 2;
 
 /// What became of a rewrite in the end.
 #[derive(Debug)]
@@ -58,10 +60,17 @@ impl Engine {
         Ok(Some(sent.into_iter().map(|outcome| outcome.expect("every rewrite is in one batch")).collect()))
     }
 
-    /// One rewrite by a single update: the second opinion when a condition seems defective.
+    /// One rewrite by a single update, after a probe of it: the second opinion when a condition seems defective.
     pub(super) async fn send_single(&self, rewrite: &Rewrite) -> Result<Sent, RunError> {
-        let mut sent = self.send_batch(std::slice::from_ref(rewrite), Via::Single).await?;
-        Ok(sent.pop().expect("one outcome per rewrite"))
+        let rewrite = std::slice::from_ref(rewrite);
+        match self.probe(rewrite, Via::Single).await? {
+            Probe::Honoured => {
+                let mut sent = self.send_batch(rewrite, Via::Single).await?;
+                Ok(sent.pop().expect("one outcome per rewrite"))
+            }
+            Probe::AllGone => Ok(Sent::ConditionFailed(None)),
+            Probe::Refused(why) => Ok(Sent::Rejected(format!("single updates do not honour conditions ({why})"))),
+        }
     }
 
     /// Sends one batch until each of its rewrites has an outcome. What is sent again is the same bytes under the same
@@ -96,8 +105,15 @@ impl Engine {
             match worst {
                 Some(error) if error.class == StoreClass::Denied && via == Via::Batch => {
                     self.fall_back(&error.to_string()).await;
-                    // Items that are all gone fail their conditions in whatever way they are sent.
-                    via = self.ground(rewrites).await?.unwrap_or(Via::Single);
+                    match self.ground(rewrites).await? {
+                        Some(proved) => via = proved,
+                        // All are gone: nothing is left to write, and nothing is proved.
+                        None => {
+                            for slot in &mut sent {
+                                slot.get_or_insert(Sent::ConditionFailed(None));
+                            }
+                        }
+                    }
                 }
                 Some(error) => self.again(error, &mut tries).await?,
                 None => {}
@@ -184,13 +200,14 @@ impl Engine {
         let mut bytes = [0_u8; 24];
         (self.settings.entropy)(&mut bytes);
         let name = format!("reseal-probe-{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes));
-        for Rewrite { key, .. } in rewrites {
+        for Rewrite { key, bytes, .. } in rewrites {
             let probe = Rewrite {
                 key: key.clone(),
                 set: Vec::new(),
                 remove: vec![name.clone()],
                 condition: vec![(name.clone(), Expected::Exists)],
-                bytes: 1,
+                // A failed condition is charged like a write of the item.
+                bytes: *bytes,
             };
             let (mut tries, mut vanished) = (Tries::default(), 0);
             loop {
@@ -198,6 +215,8 @@ impl Engine {
                 match answer.expect("one answer per rewrite") {
                     Answer::ConditionFailed(Some(_)) => return Ok(Probe::Honoured),
                     Answer::ConditionFailed(None) if self.read_one(key).await?.is_none() => break,
+                    // It may have been made anew just after the probe.
+                    Answer::ConditionFailed(None) if vanished < VANISHED => vanished += 1,
                     Answer::ConditionFailed(None) => {
                         return Ok(Probe::Refused("it does not return the item with a failed condition".to_owned()));
                     }
