@@ -1,5 +1,6 @@
 //! The batch writer: conditional rewrites under the write budget, every answer accounted for (rules W, P, R).
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
@@ -39,7 +40,7 @@ impl Engine {
     /// because every item was gone before the ground could be proved.
     pub(super) async fn send(&self, rewrites: &[Rewrite]) -> Result<Option<Vec<Sent>>, RunError> {
         let Some(via) = self.ground(rewrites).await? else { return Ok(None) };
-        let mut queue = batches(rewrites).into_iter();
+        let mut queue = self.batches(rewrites).into_iter();
         let mut flight = FuturesUnordered::new();
         let mut sent: Vec<Option<Sent>> = rewrites.iter().map(|_| None).collect();
         loop {
@@ -138,8 +139,7 @@ impl Engine {
 
     /// One call under the write budget.
     async fn update(&self, batch: &[Rewrite], via: Via) -> Vec<Answer> {
-        let copies = f64::from(self.settings.write_copies.max(1));
-        let estimate: f64 = batch.iter().map(|rewrite| f64::from(write_units(rewrite.bytes)) * copies).sum();
+        let estimate: f64 = batch.iter().map(|rewrite| f64::from(self.units(rewrite))).sum();
         self.write.acquire(estimate).await;
         let update = self.ports.table.update(batch, via).await;
         let lost = |answer: &Answer| matches!(answer, Answer::Failed(error) if error.class == StoreClass::Unknown);
@@ -150,6 +150,19 @@ impl Engine {
             self.write.satisfied();
         }
         update.answers
+    }
+
+    /// Write units that a rewrite will consume, in the table and in the indexes that may project the item.
+    fn units(&self, rewrite: &Rewrite) -> u32 {
+        write_units(rewrite.bytes).saturating_mul(self.settings.write_copies.max(1))
+    }
+
+    /// Cuts rewrites into batches: by count, by bytes, and so that none consumes more at once than the budget allows in
+    /// a second (rule B), an item that alone does aside.
+    fn batches(&self, rewrites: &[Rewrite]) -> Vec<Range<usize>> {
+        let units_max = self.settings.write_units.map_or(u32::MAX, std::num::NonZeroU32::get);
+        // Old and new values both travel.
+        batches(rewrites.iter().map(|rewrite| (2 * rewrite.bytes, self.units(rewrite))), units_max)
     }
 
     /// How to write, after it was proved that conditions are honoured that way (rule P).
@@ -244,21 +257,19 @@ enum Probe {
     Refused(String),
 }
 
-/// Cuts rewrites into batches by count and by bytes.
-fn batches(rewrites: &[Rewrite]) -> Vec<std::ops::Range<usize>> {
-    let mut ranges = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (i, rewrite) in rewrites.iter().enumerate() {
-        // Old and new values both travel.
-        let size = 2 * rewrite.bytes;
-        if i - start == BATCH_MAX || (i > start && bytes + size > BATCH_BYTES_MAX) {
-            ranges.push(start..i);
-            (start, bytes) = (i, 0);
+/// Cuts rewrites, given by their bytes on the way and their write units, into batches.
+fn batches(rewrites: impl Iterator<Item = (usize, u32)>, units_max: u32) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let (mut bytes, mut units) = (0, 0_u32);
+    for (i, (its_bytes, its_units)) in rewrites.enumerate() {
+        (bytes, units) = (bytes + its_bytes, units.saturating_add(its_units));
+        match ranges.last_mut() {
+            Some(batch) if batch.len() < BATCH_MAX && bytes <= BATCH_BYTES_MAX && units <= units_max => batch.end += 1,
+            _ => {
+                (bytes, units) = (its_bytes, its_units);
+                ranges.push(i..i + 1);
+            }
         }
-        bytes += size;
-    }
-    if start < rewrites.len() {
-        ranges.push(start..rewrites.len());
     }
     ranges
 }
@@ -283,24 +294,18 @@ fn worse(first: Option<StoreError>, second: StoreError) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::item::{Key, Value};
 
     #[test]
-    fn batches_are_cut_by_count_and_by_bytes() {
-        let rewrite = |bytes| Rewrite {
-            key: Key { partition: ("id".into(), Value::from("a")), sort: None },
-            set: vec![],
-            remove: vec![],
-            condition: vec![],
-            bytes,
+    fn batches_are_cut_by_count_by_bytes_and_by_units() {
+        let check = |rewrites: Vec<(usize, u32)>, units_max, expected: &[usize]| {
+            let lengths: Vec<usize> = batches(rewrites.into_iter(), units_max).iter().map(Range::len).collect();
+            assert_eq!(lengths, expected);
         };
-        let lengths = |sizes: Vec<usize>| -> Vec<usize> {
-            let rewrites: Vec<_> = sizes.into_iter().map(rewrite).collect();
-            batches(&rewrites).into_iter().map(|range| range.len()).collect()
-        };
-        assert_eq!(lengths(vec![]), Vec::<usize>::new());
-        assert_eq!(lengths(vec![100; 51]), vec![25, 25, 1]);
-        assert_eq!(lengths(vec![400 << 10; 11]), vec![5, 5, 1]);
-        assert_eq!(lengths(vec![3 << 20, 1]), vec![1, 1]);
+        check(vec![], 10, &[]);
+        check(vec![(100, 1); 51], 100, &[25, 25, 1]);
+        check(vec![(800 << 10, 1); 11], 100, &[5, 5, 1]);
+        check(vec![(6 << 20, 1), (1, 1)], 100, &[1, 1]);
+        check(vec![(100, 3); 7], 10, &[3, 3, 1]);
+        check(vec![(100, 30), (100, 1), (100, 30)], 10, &[1, 1, 1]);
     }
 }
