@@ -1,6 +1,6 @@
 //! The way of a page: classified, unwrapped, sealed, verified, written, every item accounted for.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ pub(super) async fn process(engine: Arc<Engine>, items: Vec<Item>) -> Result<Pag
     while !tasks.is_empty() {
         let ready = page.sort(&engine, tasks).await?;
         let made = page.make(&engine, ready).await?;
-        let made = page.prove(&engine, made).await?;
+        prove(&engine, &made).await?;
         tasks = page.write(&engine, made).await?;
     }
     debug_assert!(page.tally.balances(), "an item of a page has no outcome");
@@ -189,43 +189,6 @@ impl PageDone {
         Ok(kept)
     }
 
-    /// Has the service unwrap, from its bytes, the first item of each shape of encryption context (rule V).
-    async fn prove(&mut self, engine: &Arc<Engine>, made: Vec<Made>) -> Result<Vec<Made>, RunError> {
-        let mut proven: Option<HashSet<u64>> = None;
-        let mut kept = Vec::with_capacity(made.len());
-        for made in made {
-            let Some(sealed) = &made.verified.sealed else {
-                kept.push(made);
-                continue;
-            };
-            let shape = shape(sealed);
-            if proven.is_none() {
-                proven = Some(engine.proven.lock().await.clone());
-            }
-            if proven.as_ref().is_some_and(|proven| proven.contains(&shape)) {
-                kept.push(made);
-                continue;
-            }
-            // Held while the service answers: no second item of the shape is written before.
-            let mut shared = engine.proven.lock().await;
-            if !shared.contains(&shape) {
-                match unwrapped_by_service(engine, &made, sealed).await {
-                    Ok(()) => drop(shared.insert(shape)),
-                    Err(KeyFault::Item(refusal)) => {
-                        drop(shared);
-                        self.fail(engine, &made.task.item, refusal);
-                        continue;
-                    }
-                    Err(KeyFault::Run(error)) => return Err(error),
-                }
-            }
-            proven = Some(shared.clone());
-            drop(shared);
-            kept.push(made);
-        }
-        Ok(kept)
-    }
-
     /// Writes, and sorts out the answers (rule R). Gives back what must be looked at again.
     async fn write(&mut self, engine: &Arc<Engine>, made: Vec<Made>) -> Result<Vec<Task>, RunError> {
         if made.is_empty() {
@@ -338,6 +301,27 @@ impl PageDone {
     }
 }
 
+/// Has the service unwrap, from its bytes, the first item of each shape of encryption context (rule V).
+async fn prove(engine: &Engine, made: &[Made]) -> Result<(), RunError> {
+    let sealed = made.iter().filter_map(|made| made.verified.sealed.as_ref().map(|sealed| (made, sealed)));
+    let mut wanted: BTreeMap<u64, (&Made, &Sealed)> = BTreeMap::new();
+    for (made, sealed) in sealed {
+        wanted.entry(shape(sealed)).or_insert((made, sealed));
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    // Held while the service answers: no second item of the shape is written before.
+    let mut proven = engine.proven.lock().await;
+    for (shape, (made, sealed)) in wanted {
+        if !proven.contains(&shape) {
+            unwrapped_by_service(engine, made, sealed).await?;
+            proven.insert(shape);
+        }
+    }
+    Ok(())
+}
+
 /// Waits for many key requests, so many in flight, and gives their answers in order.
 pub(super) async fn in_flight<'a, T: Send + 'a>(
     engine: &Engine,
@@ -373,17 +357,23 @@ fn shape(sealed: &Sealed) -> u64 {
     hasher.finish()
 }
 
-/// Opens an item as a reader will: with a key that the service unwraps from the item's bytes.
-async fn unwrapped_by_service(engine: &Engine, made: &Made, sealed: &Sealed) -> Result<(), KeyFault> {
-    let (edk, key) = engine.unwrap_by_target(sealed).await?;
+/// Opens an item as a reader will: with a key that the service unwraps from the item's bytes. A service that refuses to
+/// unwrap what it just wrapped fails the run and not the item: it would refuse it to readers.
+async fn unwrapped_by_service(engine: &Engine, made: &Made, sealed: &Sealed) -> Result<(), RunError> {
+    let refused = |why: &str| {
+        RunError::Proof(format!(
+            "the key service does not give back the key that it wrapped{why}; nothing of this kind was written. Check \
+             the keyring's endpoint, and any proxy in front of it"
+        ))
+    };
+    let (edk, key) = engine.unwrap_by_target(sealed).await.map_err(|fault| match fault {
+        KeyFault::Item(refusal) => refused(&format!(" ({refusal})")),
+        KeyFault::Run(error) => error,
+    })?;
     let after = made.verified.rewrite.applied_to(&made.task.item);
     let plain = made.plain.as_ref().unwrap_or(&made.task.item);
     match dbesdk::open(&after, sealed, edk, &key) {
         Ok(opened) if opened.same(plain) => Ok(()),
-        _ => Err(KeyFault::Run(RunError::Proof(
-            "the key service does not give back the key that it wrapped; nothing of this kind was written. Check the \
-             keyring's endpoint, and any proxy in front of it"
-                .to_owned(),
-        ))),
+        _ => Err(refused("")),
     }
 }
