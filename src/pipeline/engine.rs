@@ -136,7 +136,7 @@ impl Engine {
             single_only: AtomicBool::new(false),
             proven: tokio::sync::Mutex::default(),
             open_failures: Mutex::default(),
-            tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX)),
+            tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX / 2)),
             ports,
             policy,
             settings,
@@ -161,6 +161,11 @@ impl Engine {
     /// Takes one of the items that may be rewritten.
     pub(super) fn ticket(&self) -> bool {
         self.tickets.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Gives a ticket back: its item was not rewritten after all.
+    pub(super) fn unused_ticket(&self) {
+        self.tickets.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Loads the open entries of the failure ledger, so that pages can close them.

@@ -207,9 +207,6 @@ async fn run_pass(
         lanes.spawn(async move {
             let cut = run_lane(&engine, journal.as_ref(), segment, cursor, &gently).await?;
             busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&segment);
-            if cut {
-                gently.cancel();
-            }
             Ok::<_, RunError>(cut)
         });
     }
@@ -254,20 +251,22 @@ async fn run_lane(
     from: Cursor,
     stop: &CancellationToken,
 ) -> Result<bool, RunError> {
-    let mut durable = from.clone();
+    let (mut durable, mut lane_cut) = (from.clone(), false);
     let mut pages = lane::work(engine, segment, from, |engine, items| Box::pin(page::process(engine, items)), stop);
     while let Some(page) = pages.next().await {
         let (PageDone { tally, failures, done, cut }, cursor) = page?;
-        if !cut {
+        if cut {
+            // Pages that were begun after this one are finished and counted; the cursor stays before this one.
+            lane_cut = true;
+            stop.cancel();
+        }
+        if !lane_cut {
             durable = cursor;
         }
         journal.commit(Commit { segment, cursor: durable.clone(), tally, failures, done }).await?;
         engine.page_done(Some(segment), tally);
-        if cut {
-            return Ok(true);
-        }
     }
-    Ok(false)
+    Ok(lane_cut)
 }
 
 /// Closes ledger entries of items that no longer exist: no scan will ever see them done.
