@@ -11,6 +11,8 @@ mod page;
 mod pool;
 mod reader;
 mod retry;
+#[cfg(test)]
+mod tests;
 mod throttle;
 mod verify;
 mod writer;
