@@ -155,3 +155,16 @@ async fn an_empty_table() {
     bench.reseal(RUN).expect(0, &["complete"]);
     bench.reseal("verify --job job.toml").expect(0, &["0 items"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_is_kept_where_the_users_programs_keep_it() {
+    let bench = Bench::with(5).await;
+    bench.job(&[]);
+    bench.reseal("run --job job.toml --execute --max-items 2").expect(5, &["2 rewritten"]);
+    bench.reseal("run --job job.toml --execute").expect(0, &["complete"]);
+    let home = bench.path(".local/state/reseal");
+    assert!(home.join("locks").is_dir());
+    let jobs: Vec<_> = std::fs::read_dir(home.join("jobs")).unwrap().collect();
+    assert_eq!(jobs.len(), 1, "one job on one table");
+    assert!(jobs[0].as_ref().unwrap().path().join("journal.sqlite3").is_file());
+}
