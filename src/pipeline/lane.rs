@@ -53,7 +53,7 @@ pub(super) fn work<T: Send + 'static>(
     let position = Position { engine: Arc::clone(engine), segment, after, estimate: engine.settings.page_units };
     let engine = Arc::clone(engine);
     let pages_in_flight = engine.settings.pages_in_flight.max(1);
-    stream::unfold(Some(position), |position| Box::pin(next_page(position)))
+    stream::unfold(Some(position), |position| Box::pin(read_apart(position)))
         .take_until(stop.clone().cancelled_owned())
         // Each page in a task of its own: otherwise pages starve while an earlier one is being committed.
         .map(move |read| {
@@ -70,9 +70,19 @@ pub(super) fn work<T: Send + 'static>(
         .boxed()
 }
 
-/// Reads the next page of a segment; `None` after the last one, or after an error.
-async fn next_page(position: Option<Position>) -> Option<(Result<Read, RunError>, Option<Position>)> {
-    let Position { engine, segment, after, estimate } = position?;
+/// A page that was read or not, and where the lane goes on.
+type Next = (Result<Read, RunError>, Option<Position>);
+
+/// Reads the next page in a task of its own. The lane's stream is not polled while a page is being committed, nor after
+/// a stop; a read that waits in it for its budget would keep everybody else from theirs.
+async fn read_apart(position: Option<Position>) -> Option<Next> {
+    let read = AbortOnDropHandle::new(tokio::spawn(next_page(position?)));
+    read.await.unwrap_or_else(|_| Some((Err(Panicked.into()), None)))
+}
+
+/// Reads the next page of a segment.
+async fn next_page(position: Position) -> Option<Next> {
+    let Position { engine, segment, after, estimate } = position;
     let memory = Arc::clone(&engine.memory).acquire_owned().await.expect("the semaphore is never closed");
     let scan = Scan { segment, total_segments: engine.settings.segments, after, limit: engine.settings.page_items };
     match engine.read_page(&scan, estimate).await {

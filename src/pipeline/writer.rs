@@ -1,5 +1,6 @@
 //! The batch writer: conditional rewrites under the write budget, every answer accounted for (rules W, P, R).
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
@@ -73,7 +74,11 @@ impl Engine {
             if open.is_empty() {
                 return Ok(sent.into_iter().flatten().collect());
             }
-            let batch: Vec<Rewrite> = open.iter().map(|i| rewrites[*i].clone()).collect();
+            // Nearly always all are open, and nothing need be copied.
+            let batch: Cow<'_, [Rewrite]> = match open.len() == rewrites.len() {
+                true => rewrites.into(),
+                false => open.iter().map(|i| rewrites[*i].clone()).collect(),
+            };
             let answers = self.update(&batch, via).await;
             let mut worst: Option<StoreError> = None;
             for (i, answer) in open.into_iter().zip(answers) {

@@ -1,8 +1,12 @@
 //! Doubles of the outside world for tests: a table and a journal in memory, small enough to be read as the definition of
-//! what the traits promise.
+//! what the traits promise, and wrappers that make services fail and processes die at chosen moments.
 
+mod faults;
 mod memory_journal;
 mod memory_table;
+mod tripwire;
 
+pub use faults::{Call, FaultyKeyring, FaultyTable, KeyCall, KeyFault, TableFault};
 pub use memory_journal::MemoryJournal;
 pub use memory_table::{Counts, MemoryTable};
+pub use tripwire::{Tripwire, Wired};
