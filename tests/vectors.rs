@@ -74,29 +74,25 @@ fn schema(config: &Json) -> Schema {
 
 /// The vectors abbreviate: plain strings and numbers stand for `S` and `N`.
 fn plaintext(plain: &Json) -> Item {
-    let full = |value: &Json| match value {
+    let attributes = plain.as_object().unwrap().iter().map(|(name, value)| (name.clone(), full(value)));
+    json::from_json(&Json::Object(attributes.collect())).unwrap()
+}
+
+fn full(value: &Json) -> Json {
+    match value {
         Json::String(text) => serde_json::json!({ "S": text }),
         Json::Number(number) => serde_json::json!({ "N": number.to_string() }),
-        other => other.clone(),
-    };
-    // Inside containers too.
-    fn deep(value: &Json, full: &dyn Fn(&Json) -> Json) -> Json {
-        let Some((kind, content)) = value.as_object().filter(|o| o.len() == 1).and_then(|o| o.iter().next()) else {
-            return full(value);
-        };
-        match (kind.as_str(), content) {
-            ("L", Json::Array(members)) => {
-                serde_json::json!({ "L": members.iter().map(|m| deep(m, full)).collect::<Vec<_>>() })
+        typed => match typed.as_object().and_then(|members| members.iter().next()) {
+            Some((kind, Json::Array(members))) if kind == "L" => {
+                serde_json::json!({ "L": members.iter().map(full).collect::<Vec<_>>() })
             }
-            ("M", Json::Object(members)) => {
-                let members: serde_json::Map<_, _> = members.iter().map(|(k, m)| (k.clone(), deep(m, full))).collect();
-                serde_json::json!({ "M": members })
+            Some((kind, Json::Object(members))) if kind == "M" => {
+                let members = members.iter().map(|(name, member)| (name.clone(), full(member)));
+                serde_json::json!({ "M": Json::Object(members.collect()) })
             }
-            _ => value.clone(),
-        }
+            _ => typed.clone(),
+        },
     }
-    let attributes = plain.as_object().unwrap().iter().map(|(name, value)| (name.clone(), deep(value, &full)));
-    json::from_json(&Json::Object(attributes.collect())).unwrap()
 }
 
 fn open(schema: &Schema, item: &Item, branch_key: &BranchKey) -> Result<Item, Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! What went wrong in a call of a service, and the one table that says what it means for a run.
+//! What went wrong in a call of a service, and the one table that says what it means.
 
 use std::error::Error;
 use std::fmt;
@@ -7,9 +7,6 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use serde_json::Value as Json;
-
-use crate::keyring::KeyringClass;
-use crate::store::StoreClass;
 
 /// Where a call failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,15 +34,22 @@ pub(crate) struct Fault {
     reasons: Vec<String>,
 }
 
-/// What an error code means, whatever the service.
+/// What an error means, whatever the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meaning {
+pub(crate) enum Meaning {
+    /// Not done, for lack of capacity or because of a quota.
     Throttled,
+    /// Not done, because somebody else is at work on the same item.
     Conflict,
+    /// No answer, or none that tells whether it was done.
     Unavailable,
+    /// Not done: credentials are missing, wrong or expired.
     Credentials,
+    /// Not done, for what the request holds: another request may succeed.
     Item,
+    /// Not done: the caller may not.
     Denied,
+    /// Not done, and nothing like it will be: no such table, the key is disabled, the endpoint is wrong.
     Fatal,
 }
 
@@ -190,31 +194,13 @@ impl Fault {
         self
     }
 
-    /// What it means for a run over a table.
-    pub(crate) fn store_class(&self) -> StoreClass {
-        match self.meaning() {
-            Meaning::Throttled => StoreClass::Throttled { reason: self.reasons.join(", ") },
-            Meaning::Conflict => StoreClass::Conflict,
-            Meaning::Unavailable => StoreClass::Unknown,
-            Meaning::Credentials => StoreClass::Credentials,
-            Meaning::Item => StoreClass::Item,
-            Meaning::Denied => StoreClass::Denied,
-            Meaning::Fatal => StoreClass::Fatal,
-        }
+    /// `reason resource` of each reason that a throttling answer gave.
+    pub(crate) fn throttling_reasons(&self) -> &[String] {
+        &self.reasons
     }
 
-    /// What it means for the use of a key.
-    pub(crate) fn keyring_class(&self) -> KeyringClass {
-        match self.meaning() {
-            Meaning::Throttled => KeyringClass::Throttled,
-            Meaning::Conflict | Meaning::Unavailable => KeyringClass::Transient,
-            Meaning::Credentials => KeyringClass::Credentials,
-            Meaning::Item => KeyringClass::Item,
-            Meaning::Denied | Meaning::Fatal => KeyringClass::Key,
-        }
-    }
-
-    fn meaning(&self) -> Meaning {
+    /// What it means.
+    pub(crate) fn meaning(&self) -> Meaning {
         match self.place {
             Place::Construction => Meaning::Fatal,
             Place::Credentials => Meaning::Credentials,
@@ -223,7 +209,8 @@ impl Fault {
                 429 => Meaning::Throttled,
                 401 => Meaning::Credentials,
                 403 => Meaning::Denied,
-                408 | 500.. => Meaning::Unavailable,
+                // An answer that says neither success nor failure, or none from the service itself.
+                200..=399 | 408 | 500.. => Meaning::Unavailable,
                 _ => Meaning::Fatal,
             }),
         }
@@ -282,25 +269,23 @@ mod tests {
     use aws_sdk_dynamodb::error::ErrorMetadata;
     use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 
-    const THROTTLED: StoreClass = StoreClass::Throttled { reason: String::new() };
-
     fn of(code: &str, status: u16) -> Fault {
         Fault { status, ..Fault::of_statement(code, None) }
     }
 
     #[test]
-    fn every_documented_code_of_the_table() {
-        use StoreClass::{Conflict, Credentials, Denied, Fatal, Item, Unknown};
+    fn every_documented_code_of_dynamodb() {
+        use Meaning::{Conflict, Credentials, Denied, Fatal, Item, Throttled, Unavailable};
         let cases = [
             // Operations (Scan, GetItem, UpdateItem, BatchExecuteStatement, DescribeTable).
-            ("ProvisionedThroughputExceededException", THROTTLED),
-            ("ThrottlingException", THROTTLED),
-            ("RequestLimitExceeded", THROTTLED),
-            ("LimitExceededException", THROTTLED),
+            ("ProvisionedThroughputExceededException", Throttled),
+            ("ThrottlingException", Throttled),
+            ("RequestLimitExceeded", Throttled),
+            ("LimitExceededException", Throttled),
             ("TransactionConflictException", Conflict),
             ("ReplicatedWriteConflictException", Conflict),
-            ("InternalServerError", Unknown),
-            ("ServiceUnavailable", Unknown),
+            ("InternalServerError", Unavailable),
+            ("ServiceUnavailable", Unavailable),
             ("ItemCollectionSizeLimitExceededException", Item),
             ("ValidationException", Item),
             ("SerializationException", Item),
@@ -318,60 +303,62 @@ mod tests {
             ("ItemCollectionSizeLimitExceeded", Item),
             ("ValidationError", Item),
             ("DuplicateItem", Item),
-            ("ProvisionedThroughputExceeded", THROTTLED),
-            ("ThrottlingError", THROTTLED),
+            ("ProvisionedThroughputExceeded", Throttled),
+            ("ThrottlingError", Throttled),
             ("TransactionConflict", Conflict),
             ("ResourceNotFound", Fatal),
             ("AccessDenied", Denied),
         ];
         for (code, expected) in cases {
-            assert_eq!(of(code, 400).store_class(), expected, "{code}");
+            assert_eq!(of(code, 400).meaning(), expected, "{code}");
         }
     }
 
     #[test]
-    fn every_documented_code_of_a_key() {
-        use KeyringClass::{Credentials, Item, Key, Throttled, Transient};
+    fn every_documented_code_of_kms() {
+        use Meaning::{Credentials, Denied, Fatal, Item, Throttled, Unavailable};
         let cases = [
             ("InvalidCiphertextException", Item),
             ("IncorrectKeyException", Item),
             ("ValidationException", Item),
-            ("DisabledException", Key),
-            ("KMSInvalidStateException", Key),
-            ("NotFoundException", Key),
-            ("InvalidKeyUsageException", Key),
-            ("InvalidGrantTokenException", Key),
-            ("InvalidArnException", Key),
-            ("DryRunOperationException", Key),
-            ("UnsupportedOperationException", Key),
-            ("AccessDeniedException", Key),
-            ("KeyUnavailableException", Transient),
-            ("DependencyTimeoutException", Transient),
-            ("KMSInternalException", Transient),
+            ("DisabledException", Fatal),
+            ("KMSInvalidStateException", Fatal),
+            ("NotFoundException", Fatal),
+            ("InvalidKeyUsageException", Fatal),
+            ("InvalidGrantTokenException", Fatal),
+            ("InvalidArnException", Fatal),
+            ("DryRunOperationException", Fatal),
+            ("UnsupportedOperationException", Fatal),
+            ("AccessDeniedException", Denied),
+            ("KeyUnavailableException", Unavailable),
+            ("DependencyTimeoutException", Unavailable),
+            ("KMSInternalException", Unavailable),
             ("ThrottlingException", Throttled),
             ("RequestLimitExceeded", Throttled),
             ("ExpiredTokenException", Credentials),
             ("UnrecognizedClientException", Credentials),
         ];
         for (code, expected) in cases {
-            assert_eq!(of(code, 400).keyring_class(), expected, "{code}");
+            assert_eq!(of(code, 400).meaning(), expected, "{code}");
         }
     }
 
     #[test]
     fn unknown_codes_go_by_the_status() {
-        use StoreClass::{Credentials, Denied, Fatal, Unknown};
+        use Meaning::{Credentials, Denied, Fatal, Throttled, Unavailable};
         for (status, expected) in [
+            (0, Fatal),
+            (200, Unavailable),
             (400, Fatal),
             (401, Credentials),
             (403, Denied),
             (404, Fatal),
-            (408, Unknown),
-            (429, THROTTLED),
-            (500, Unknown),
-            (503, Unknown),
+            (408, Unavailable),
+            (429, Throttled),
+            (500, Unavailable),
+            (503, Unavailable),
         ] {
-            assert_eq!(of("SomethingNew", status).store_class(), expected, "{status}");
+            assert_eq!(of("SomethingNew", status).meaning(), expected, "{status}");
         }
     }
 
@@ -394,18 +381,35 @@ mod tests {
         let io = || ConnectorError::io("connection reset".into());
         let metadata = |code: &str| E::generic(ErrorMetadata::builder().code(code).message("slow").build());
         let no_credentials = CredentialsError::not_loaded("no providers in chain provided credentials");
-        let cases: [(SdkError<E, HttpResponse>, StoreClass); 7] = [
-            (SdkError::construction_failure("bad endpoint"), StoreClass::Fatal),
-            (SdkError::timeout_error("20 s"), StoreClass::Unknown),
-            (SdkError::dispatch_failure(io()), StoreClass::Unknown),
-            (SdkError::dispatch_failure(ConnectorError::user("no such scheme".into())), StoreClass::Fatal),
-            (SdkError::dispatch_failure(ConnectorError::other(no_credentials.into(), None)), StoreClass::Credentials),
-            (SdkError::response_error("not JSON", response(200, "<html>")), StoreClass::Unknown),
-            (SdkError::service_error(metadata("ValidationException"), response(400, "{}")), StoreClass::Item),
+        let cases: [(SdkError<E, HttpResponse>, Meaning); 7] = [
+            (SdkError::construction_failure("bad endpoint"), Meaning::Fatal),
+            (SdkError::timeout_error("20 s"), Meaning::Unavailable),
+            (SdkError::dispatch_failure(io()), Meaning::Unavailable),
+            (SdkError::dispatch_failure(ConnectorError::user("no such scheme".into())), Meaning::Fatal),
+            (SdkError::dispatch_failure(ConnectorError::other(no_credentials.into(), None)), Meaning::Credentials),
+            (SdkError::response_error("not JSON", response(200, "<html>")), Meaning::Unavailable),
+            (SdkError::service_error(metadata("ValidationException"), response(400, "{}")), Meaning::Item),
         ];
         for (error, expected) in cases {
-            assert_eq!(Fault::of(&error).store_class(), expected, "{error:?}");
+            assert_eq!(Fault::of(&error).meaning(), expected, "{error:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_without_credentials_says_so() {
+        use aws_credential_types::credential_fn::provide_credentials_fn;
+        let expired = || async { Err(CredentialsError::provider_error("the session has expired")) };
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version_latest()
+            .region(aws_sdk_dynamodb::config::Region::new("eu-central-1"))
+            .credentials_provider(provide_credentials_fn(expired))
+            .endpoint_url("http://127.0.0.1:1")
+            .build();
+        let client = aws_sdk_dynamodb::Client::from_conf(config);
+        let error = client.get_item().table_name("t").send().await.unwrap_err();
+        let fault = Fault::of(&error);
+        assert_eq!(fault.meaning(), Meaning::Credentials, "{fault}");
+        assert!(fault.to_string().contains("the session has expired"), "{fault}");
     }
 
     #[test]
@@ -423,13 +427,13 @@ mod tests {
             ),
         ] {
             let fault = Fault::of(&SdkError::service_error(metadata(code), response(400, body)));
-            let reason = "IndexWriteKeyRangeThroughputExceeded arn:i, X".to_owned();
-            assert_eq!(fault.store_class(), StoreClass::Throttled { reason });
+            assert_eq!(fault.meaning(), Meaning::Throttled);
+            assert_eq!(fault.throttling_reasons(), ["IndexWriteKeyRangeThroughputExceeded arn:i", "X"]);
             assert_eq!(fault.to_string(), format!("{code} (HTTP 400): slow"));
         }
         for body in ["", "[]", r#"{"ThrottlingReasons":7}"#, r#"{"ThrottlingReasons":[7]}"#] {
             let fault = Fault::of(&SdkError::service_error(metadata("ThrottlingException"), response(400, body)));
-            assert_eq!(fault.store_class(), THROTTLED, "{body}");
+            assert!(fault.throttling_reasons().iter().all(String::is_empty), "{body}");
         }
     }
 }

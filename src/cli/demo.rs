@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use tokio::time::Instant;
 
 use super::args::DemoArgs;
@@ -16,13 +15,13 @@ use super::resolve::Plan;
 use super::run::now;
 use super::{output, signals};
 use crate::aws::AwsConfig;
-use crate::item::{Item, Key, json};
+use crate::item::json;
 use crate::keyring::{KeyArn, Keyring, KmsKeyring};
 use crate::local::world::{self, Bulk, Oracle, Writers};
 use crate::local::{self, Options, StandIns};
-use crate::migration::{FailureKind, Policy, Verdict};
+use crate::migration::FailureKind;
 use crate::pipeline::{self, Ended, Ports, Report, Stop, Verification};
-use crate::store::{DynamoTable, Scan, SqliteJournal, Table};
+use crate::store::{DynamoTable, SqliteJournal, Table};
 
 const WRITERS: u64 = 8;
 /// Each writer writes this often.
@@ -31,8 +30,6 @@ const PACE: Duration = Duration::from_millis(5);
 const BUSY_PASSES: u32 = 2;
 /// The customer who is shown before and after.
 const SHOWN: u64 = 7;
-/// Items opened at once in the final comparison.
-const OPENED_AT_ONCE: usize = 64;
 
 /// What the demo works on.
 struct Demo {
@@ -89,7 +86,7 @@ impl Demo {
         let key = stand_ins.kms().create_key("reseal demo").map_err(defect)?;
         let oracle = Arc::new(Oracle::default());
         let client = aws_sdk_dynamodb::Client::new(config.sdk());
-        world::create(&client, args.seed, args.items, &oracle).await.map_err(world_failed)?;
+        world::create(&client, args.seed, 0..args.items, &oracle).await.map_err(world_failed)?;
         output::line(format!(
             "table {}: {} customers in plaintext, an index by region, a TTL attribute",
             world::TABLE,
@@ -150,31 +147,32 @@ impl Demo {
         let (item, _) = self.table.get(&key).await?;
         let Some(item) = item else { return Ok("(an application has deleted it)".to_owned()) };
         let shown = json::to_json(&item);
-        let mut text = String::new();
-        for (name, value) in shown.as_object().into_iter().flatten() {
+        let attributes = shown.as_object().into_iter().flatten().map(|(name, value)| {
             let value = value.to_string();
             let short: String = value.chars().take(96).collect();
             let dots = if short.len() < value.len() { "…" } else { "" };
-            text.push_str(&format!("  {name}: {short}{dots}\n"));
-        }
-        Ok(text.trim_end().to_owned())
+            format!("  {name}: {short}{dots}")
+        });
+        Ok(attributes.collect::<Vec<_>>().join("\n"))
     }
 
     /// Opens every item and compares it with the oracle. The one that does not fit has to be in the ledger, untouched.
     async fn compare(&self, verification: &Verification, last: &Report) -> Result<bool, Failure> {
         let expected_failures = (0..3).filter(|n| Bulk::of(*n) == Bulk::TooLarge).count();
         let too_large = last.failures.iter().filter(|failure| failure.kind == FailureKind::TooLarge).count();
-        let opened = self.open_all().await?;
+        // Read and opened without the engine.
+        let opened = world::open_all(self.table.as_ref(), &self.plan.policy, self.keyring.as_ref()).await;
+        let opened = opened.map_err(world_failed)?;
         let count = opened.len();
         let differences = self.oracle.compare(opened);
-        let (lost, resurrected, changed) =
-            (differences.lost.len(), differences.resurrected.len(), differences.changed.len());
+        let [gone, resurrected, changed] =
+            [&differences.lost, &differences.resurrected, &differences.changed].map(Vec::len);
         output::line(format!(
             "verify: {} at target and opened, {} in plaintext (too large to seal, in the ledger), {} stale, {} broken",
             verification.current, verification.plaintext, verification.stale, verification.broken
         ))?;
         output::line(format!(
-            "oracle: {count} items opened and compared: {lost} lost, {resurrected} resurrected, {changed} changed"
+            "oracle: {count} items opened and compared: {gone} lost, {resurrected} resurrected, {changed} changed"
         ))?;
         let right = differences.is_empty()
             && last.ended == Ended::Complete
@@ -186,55 +184,12 @@ impl Demo {
         output::line(if right { "everything is as it should be" } else { "SOMETHING IS NOT AS IT SHOULD BE" })?;
         Ok(right)
     }
-
-    /// Every item of the table in plaintext, read and opened without the engine.
-    async fn open_all(&self) -> Result<Vec<(Key, Item)>, Failure> {
-        let mut items = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.table.scan(&Scan { segment: 0, total_segments: 1, after, limit: None }).await?;
-            let opened = page.items.iter().map(|item| open(&self.plan.policy, self.keyring.as_ref(), item));
-            let opened: Vec<_> = opened.collect();
-            let opened: Vec<_> = futures::stream::iter(opened).buffered(OPENED_AT_ONCE).collect().await;
-            for (item, opened) in page.items.iter().zip(opened) {
-                items.push((world::key_of(item).map_err(defect)?, opened?));
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(items);
-            }
-        }
-    }
-}
-
-/// Opens one item, whatever form it has.
-async fn open(policy: &Policy, keyring: &dyn Keyring, item: &Item) -> Result<Item, Failure> {
-    let sealed = match policy.classify(item).map_err(defect)? {
-        Verdict::Plain | Verdict::Current(None) => return Ok(item.clone()),
-        Verdict::Current(Some(sealed)) | Verdict::Sealed(sealed) => sealed,
-    };
-    let wrapped = sealed.head.edks.first().and_then(|edk| edk.wrapped()).ok_or_else(|| defect("no data key"))?;
-    let key = keyring.unwrap(wrapped, &sealed.context).await?;
-    policy.open(item, &sealed, 0, &key).map_err(defect)
 }
 
 fn job_file(key: &str) -> String {
+    let head = world::job_head();
     format!(
-        r#"version = 1
-
-[table]
-name = "{table}"
-partition_key = "tenant"
-sort_key = "id"
-schema = "frozen"
-readers = "accept-both"
-writers = "whole-item"
-
-[attributes]
-{actions}
-[unsigned]
-names = {unsigned}
-
+        r#"{head}
 [source]
 formats = ["plaintext"]
 
@@ -246,10 +201,7 @@ keyring = {{ type = "aws-kms", key_arn = "{key}" }}
 read_units_per_second = 5000
 write_units_per_second = 5000
 kms_requests_per_second = 5000
-"#,
-        table = world::TABLE,
-        actions = world::ACTIONS,
-        unsigned = world::UNSIGNED,
+"#
     )
 }
 

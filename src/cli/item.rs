@@ -4,15 +4,20 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures::stream::{self, Stream, StreamExt as _};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 use super::args::ItemCommand;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::job::Job;
-use super::output;
+use super::job::{Job, Target};
+use super::{keyrings, output};
+use crate::crypto::{Recipient, Secret};
+use crate::format::dbesdk::{self, Inspection};
+use crate::format::{RESERVED_PREFIX, Schema};
 use crate::item::{Item, json};
+use crate::keyring::Keyring;
+use crate::migration::Policy;
 
 /// Lines that are worked on at once: enough to hide the round trips of a key service, and few enough for memory when
 /// every line is as long as an item can be.
@@ -72,14 +77,109 @@ fn item_of(line: &[u8]) -> Result<Item, String> {
     let item = line.get("Item").ok_or("the line has no \"Item\"")?;
     json::from_json(item).map_err(|error| error.to_string())
 }
-struct Work;
+/// What is done with each line, and what is needed for it.
+enum Work {
+    Inspect(Schema),
+    Open { schema: Schema, keyrings: Vec<Arc<dyn Keyring>> },
+    Seal { policy: Policy, keyring: Arc<dyn Keyring> },
+}
+
 impl Work {
     async fn begin(command: ItemCommand) -> Result<Self, Failure> {
-        let (ItemCommand::Inspect(args) | ItemCommand::Open(args) | ItemCommand::Seal(args)) = command;
-        let _job = Job::read(&args.job)?;
-        Ok(Self)
+        let (ItemCommand::Inspect(args) | ItemCommand::Open(args) | ItemCommand::Seal(args)) = &command;
+        let job = Job::read(&args.job)?;
+        let target = match &job.target {
+            Target::Plaintext => None,
+            Target::Dbesdk { keyring, .. } => Some(keyring),
+        };
+        Ok(match (command, target) {
+            (ItemCommand::Inspect(_), _) => Self::Inspect(job.schema),
+            (ItemCommand::Open(_), target) => {
+                let mut keyrings = Vec::new();
+                for settings in target.into_iter().chain(&job.source.keyrings) {
+                    keyrings.push(keyrings::open(settings).await?);
+                }
+                Self::Open { schema: job.schema, keyrings }
+            }
+            (ItemCommand::Seal(_), Some(target)) => {
+                Self::Seal { policy: job.policy(), keyring: keyrings::open(target).await? }
+            }
+            (ItemCommand::Seal(_), None) => {
+                let remedy = "use a job whose target is \"dbesdk\"";
+                return Err(Failure::new(Exit::Usage, "the job's target is plaintext: nothing to seal with", remedy));
+            }
+        })
     }
+
+    /// The answer to one line, or why there is none.
     async fn answer(&self, line: &[u8]) -> Result<Json, String> {
-        item_of(line).map(|item| json!({ "Item": json::to_json(&item) }))
+        let item = item_of(line)?;
+        let done = match self {
+            Self::Inspect(schema) => return inspect(schema, &item),
+            Self::Open { schema, keyrings } => open(schema, keyrings, &item).await?,
+            Self::Seal { policy, keyring } => seal(policy, keyring.as_ref(), &item).await?,
+        };
+        Ok(json!({ "Item": json::to_json(&done) }))
     }
+}
+
+/// What can be said of an item without any key, as JSON. Of the encryption context only the keys: values may be long.
+fn inspect(schema: &Schema, item: &Item) -> Result<Json, String> {
+    let sealed = match dbesdk::inspect(schema, item).map_err(told)? {
+        Inspection::Plaintext => return Ok(json!({ "Form": "plaintext" })),
+        Inspection::Sealed(sealed) => sealed,
+    };
+    let actions: Map<String, Json> =
+        sealed.fields.iter().map(|(name, action)| (name.clone(), action.name().into())).collect();
+    let recipients =
+        sealed.head.recipients().map(|Recipient { provider, key }| json!({ "Provider": provider, "Key": key }));
+    Ok(json!({
+        "Form": "dbesdk",
+        "Version": sealed.head.version,
+        "Suite": sealed.head.suite.name(),
+        "Actions": actions,
+        "EncryptedDataKeys": recipients.collect::<Vec<_>>(),
+        "Context": sealed.context.iter().map(|(key, _)| key).collect::<Vec<_>>(),
+    }))
+}
+
+/// Opens a sealed item with whichever keyring can. The result is what the official client gives an application:
+/// without beacons, which that client makes anew whenever it writes the item.
+async fn open(schema: &Schema, keyrings: &[Arc<dyn Keyring>], item: &Item) -> Result<Item, String> {
+    let Inspection::Sealed(sealed) = dbesdk::inspect(schema, item).map_err(told)? else {
+        return Err("the item is in plaintext: there is nothing to open".to_owned());
+    };
+    let mut problem = None;
+    for keyring in keyrings {
+        for (index, found) in sealed.head.edks.iter().enumerate() {
+            let Some(wrapped) = found.wrapped().filter(|wrapped| keyring.accepts(*wrapped)) else { continue };
+            match keyring.unwrap(wrapped, &sealed.context).await {
+                Ok(key) => {
+                    let mut opened = dbesdk::open(item, &sealed, index, &key).map_err(told)?;
+                    for name in item.names().filter(|name| name.starts_with(RESERVED_PREFIX)) {
+                        opened.remove(name);
+                    }
+                    return Ok(opened);
+                }
+                Err(error) => problem = Some(error.to_string()),
+            }
+        }
+    }
+    Err(problem.unwrap_or_else(|| {
+        let recipients: Vec<String> = sealed.head.recipients().map(told).collect();
+        format!("the item is sealed for {}: add a keyring that opens it to source.keyrings", recipients.join(", "))
+    }))
+}
+
+/// Seals an item; what it becomes was opened again before it is given back (rule V).
+async fn seal(policy: &Policy, keyring: &dyn Keyring, item: &Item) -> Result<Item, String> {
+    let prepared = policy.prepare(item).map_err(told)?.ok_or("the job's target is plaintext")?;
+    let wrapped = keyring.generate(&prepared.context).await.map_err(told)?;
+    let verified = policy.seal(item, item, prepared, (&Secret::random(), rand::random()), &wrapped).map_err(told)?;
+    Ok(verified.rewrite.applied_to(item))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "callers hand over an error that they are done with")]
+fn told(problem: impl ToString) -> String {
+    problem.to_string()
 }

@@ -7,6 +7,7 @@ mod exit;
 mod failure;
 mod item;
 pub mod job;
+mod keyrings;
 #[cfg(feature = "local")]
 mod local;
 mod log;

@@ -1,6 +1,6 @@
 //! `reseal plan`: what a run would do, what it would cost, and what stands against it. Reads a sample, writes nothing.
 
-use std::fmt::Write as _;
+use std::num::NonZeroU32;
 
 use serde::Serialize;
 
@@ -10,7 +10,8 @@ use super::output;
 use super::preflight::Objection;
 use super::resolve::Plan;
 use crate::migration::{Census, Target};
-use crate::store::{Capacity, Known, Scan, Table};
+use crate::pipeline::Settings;
+use crate::store::{Capacity, Known, Scan, Table, TableFacts};
 
 /// Items that are looked at; a page of each of a few segments spread over the table.
 const SAMPLE_ITEMS: u32 = 250;
@@ -50,7 +51,7 @@ pub(super) async fn show(plan: &Plan, table: &dyn Table, json: bool) -> Result<E
     let estimate = estimate(plan, &census);
     let not_ready = plan.job.readiness().err();
     if json {
-        let limit = |units: Option<std::num::NonZeroU32>| units.map(std::num::NonZeroU32::get);
+        let limit = |units: Option<NonZeroU32>| units.map(NonZeroU32::get);
         let printed = Printed {
             table: &plan.facts.arn,
             items: plan.facts.items,
@@ -67,7 +68,7 @@ pub(super) async fn show(plan: &Plan, table: &dyn Table, json: bool) -> Result<E
         };
         output::json(&printed)?;
     } else {
-        output::line(text(plan, &census, &estimate).trim_end())?;
+        output::line(text(plan, &census, &estimate))?;
     }
     plan.demand()?;
     not_ready.map_or(Ok(Exit::Done), |not_ready| Err(not_ready.into()))
@@ -99,8 +100,7 @@ fn estimate(plan: &Plan, census: &Census) -> Estimate {
     let opened = items * share(census.sealed, census.items);
     let (opens, seals) = plan.job.kms();
     let kms_requests = if opens { opened } else { 0.0 } + if seals { rewritten } else { 0.0 };
-    let time =
-        |units: f64, budget: Option<std::num::NonZeroU32>| budget.map_or(0.0, |rate| units / f64::from(rate.get()));
+    let time = |units: f64, budget: Option<NonZeroU32>| budget.map_or(0.0, |rate| units / f64::from(rate.get()));
     let seconds = (time(read_units / 2.0, plan.settings.read_units))
         .max(time(write_units, plan.settings.write_units))
         .max(time(kms_requests, plan.settings.kms_requests))
@@ -110,62 +110,65 @@ fn estimate(plan: &Plan, census: &Census) -> Estimate {
 
 /// The plan for a human.
 fn text(plan: &Plan, census: &Census, estimate: &Estimate) -> String {
-    let mut out = String::new();
-    let facts = &plan.facts;
-    line(&mut out, "table", &facts.arn);
-    line(&mut out, "key", &plan.job.schema.keys.iter().collect::<Vec<_>>().join(", "));
-    line(
-        &mut out,
-        "items",
-        &format!("about {}, {} (DynamoDB's figures are up to six hours old)", facts.items, bytes(facts.bytes)),
-    );
-    line(&mut out, "capacity", &capacity(&facts.capacity));
-    for index in &facts.indexes {
-        line(&mut out, "index", &format!("{} on {}", index.name, index.keys.join(", ")));
-    }
+    let mut lines = table(&plan.facts);
+    lines.push(labelled("target", target(plan)));
+    lines.push(String::new());
+    lines.extend(attributes(census));
+    lines.push(String::new());
+    lines.extend(forms(census));
+    lines.push(String::new());
+    let Settings { read_units, write_units, kms_requests, segments, .. } = plan.settings;
+    let rate = |rate: Option<NonZeroU32>| rate.map_or_else(|| "unbounded".to_owned(), |rate| rate.to_string());
+    let (read, write, kms) = (rate(read_units), rate(write_units), rate(kms_requests));
+    lines.push(labelled(
+        "budget",
+        format!("{read} read units/s, {write} write units/s, {kms} KMS requests/s; {segments} segments"),
+    ));
+    lines.push(labelled(
+        "estimate",
+        format!(
+            "{:.0} read units, {:.0} write units, {:.0} KMS requests, {}",
+            estimate.read_units,
+            estimate.write_units,
+            estimate.kms_requests,
+            duration(estimate.seconds)
+        ),
+    ));
+    lines.extend(plan.findings.warnings.iter().map(|warning| labelled("warning", warning)));
+    lines.join("\n")
+}
+
+fn labelled(label: &str, text: impl std::fmt::Display) -> String {
+    format!("{label:<10}{text}")
+}
+
+fn table(facts: &TableFacts) -> Vec<String> {
+    let keys: Vec<&str> = facts.keys.iter().map(|key| key.name.as_str()).collect();
+    let size = indicatif::BinaryBytes(facts.bytes);
     let ttl = match &facts.ttl {
-        Known::Known(Some(ttl)) => ttl.attribute.clone(),
-        Known::Known(None) => "none".to_owned(),
-        Known::Unknown(_) => "unknown".to_owned(),
+        Known::Known(Some(ttl)) => &ttl.attribute,
+        Known::Known(None) => "none",
+        Known::Unknown(_) => "unknown",
     };
-    line(&mut out, "TTL", &ttl);
     let recovery = match &facts.point_in_time_recovery {
         Known::Known(true) => "on",
         Known::Known(false) => "off",
         Known::Unknown(_) => "unknown",
     };
-    line(&mut out, "recovery", &format!("point in time: {recovery}"));
-    let stream = facts.stream.as_ref().filter(|stream| stream.enabled);
-    line(&mut out, "stream", stream.and_then(|stream| stream.view.as_deref()).unwrap_or("none"));
-    line(&mut out, "target", &target(plan));
-    attributes(&mut out, census);
-    forms(&mut out, census);
-    let rates = &plan.settings;
-    let budget = |rate: Option<std::num::NonZeroU32>| rate.map_or_else(|| "none".to_owned(), |rate| rate.to_string());
-    let _ = writeln!(
-        out,
-        "\nbudget    {} read units/s, {} write units/s, {} KMS requests/s; {} segments",
-        budget(rates.read_units),
-        budget(rates.write_units),
-        budget(rates.kms_requests),
-        rates.segments
+    let stream = facts.stream.as_ref().filter(|stream| stream.enabled).and_then(|stream| stream.view.as_deref());
+    let mut lines = vec![
+        labelled("table", &facts.arn),
+        labelled("key", keys.join(", ")),
+        labelled("items", format!("about {}, {size} (DynamoDB's figures are up to six hours old)", facts.items)),
+        labelled("capacity", capacity(&facts.capacity)),
+    ];
+    lines.extend(
+        facts.indexes.iter().map(|index| labelled("index", format!("{} on {}", index.name, index.keys.join(", ")))),
     );
-    let _ = writeln!(
-        out,
-        "estimate  {:.0} read units, {:.0} write units, {:.0} KMS requests, {}",
-        estimate.read_units,
-        estimate.write_units,
-        estimate.kms_requests,
-        duration(estimate.seconds)
-    );
-    for warning in &plan.findings.warnings {
-        let _ = writeln!(out, "warning   {warning}");
-    }
-    out
-}
-
-fn line(out: &mut String, label: &str, text: &str) {
-    let _ = writeln!(out, "{label:<10}{text}");
+    lines.push(labelled("TTL", ttl));
+    lines.push(labelled("recovery", format!("point in time: {recovery}")));
+    lines.push(labelled("stream", stream.unwrap_or("none")));
+    lines
 }
 
 fn target(plan: &Plan) -> String {
@@ -178,52 +181,43 @@ fn target(plan: &Plan) -> String {
     }
 }
 
-fn attributes(out: &mut String, census: &Census) {
-    let _ = writeln!(out, "\nsample of {} items", census.items);
+fn attributes(census: &Census) -> Vec<String> {
     let width = census.attributes.keys().map(|name| name.chars().count()).max().unwrap_or(0).clamp(9, 40);
-    let _ = writeln!(
-        out,
-        "  {:width$}  {:>6}  {:>8}  {:>8}  {:<8}  action",
-        "attribute", "items", "average", "largest", "types"
-    );
-    for (name, attribute) in &census.attributes {
+    let head =
+        format!("  {:width$}  {:>6}  {:>8}  {:>8}  {:<8}  action", "attribute", "items", "average", "largest", "types");
+    let mut lines = vec![format!("sample of {} items (sizes in bytes)", census.items), head];
+    lines.extend(census.attributes.iter().map(|(name, attribute)| {
         let types: Vec<&str> = attribute.types.keys().copied().collect();
         let action = match (attribute.action, attribute.signed) {
             (Some(action), _) => action.name(),
             (None, false) => "(unsigned)",
             (None, true) => "NOT NAMED IN THE JOB: items that have it fail",
         };
-        let _ = writeln!(
-            out,
-            "  {name:width$}  {:>6}  {:>8}  {:>8}  {:<8}  {action}",
-            attribute.items,
-            attribute.bytes / attribute.items.max(1),
-            attribute.bytes_max,
-            types.join(","),
-        );
-    }
+        let (average, types) = (attribute.bytes / attribute.items.max(1), types.join(","));
+        let (items, largest) = (attribute.items, attribute.bytes_max);
+        format!("  {name:width$}  {items:>6}  {average:>8}  {largest:>8}  {types:<8}  {action}")
+    }));
+    lines
 }
 
-fn forms(out: &mut String, census: &Census) {
-    let _ = writeln!(
-        out,
-        "\nforms     {} plaintext, {} sealed otherwise, {} at target",
-        census.plaintext, census.sealed, census.current
+fn forms(census: &Census) -> Vec<String> {
+    let Census { plaintext, sealed, current, .. } = census;
+    let counts = format!("{plaintext} to be sealed, {sealed} sealed otherwise, {current} at target");
+    let mut lines = vec![labelled("forms", counts)];
+    lines.extend(
+        census
+            .refused
+            .iter()
+            .map(|(kind, refused)| labelled("fails", format!("{} {kind}, such as: {}", refused.items, refused.detail))),
     );
-    for (kind, refused) in &census.refused {
-        let _ = writeln!(out, "fails     {} {kind}, such as: {}", refused.items, refused.detail);
-    }
     let growth = &census.growth;
-    if let (Some(before), Some(after)) =
-        (growth.bytes_before.checked_div(growth.items), growth.bytes_after.checked_div(growth.items))
-    {
-        let _ = writeln!(
-            out,
-            "growth    {before} to {after} bytes on average, {} at most; {:.2} write units per item",
-            growth.bytes_after_max,
-            growth.write_units as f64 / growth.items as f64
-        );
+    let average = |bytes: u64| bytes.checked_div(growth.items);
+    if let (Some(before), Some(after)) = (average(growth.bytes_before), average(growth.bytes_after)) {
+        let units = growth.write_units as f64 / growth.items as f64;
+        let (largest, growth) = (growth.bytes_after_max, format!("{before} to {after} bytes on average"));
+        lines.push(labelled("growth", format!("{growth}, {largest} at most; {units:.2} write units per item")));
     }
+    lines
 }
 
 fn capacity(capacity: &Capacity) -> String {
@@ -231,10 +225,6 @@ fn capacity(capacity: &Capacity) -> String {
         Capacity::Provisioned { read, write } => format!("provisioned, {read} read and {write} write units/s"),
         Capacity::OnDemand { .. } => "on demand".to_owned(),
     }
-}
-
-fn bytes(bytes: u64) -> String {
-    indicatif::BinaryBytes(bytes).to_string()
 }
 
 fn duration(seconds: f64) -> String {

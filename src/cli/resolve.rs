@@ -1,16 +1,14 @@
 //! From a job and a table to everything that a run needs, or to the reasons against it.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aws::{Access, AwsConfig};
+use crate::aws::AwsConfig;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::job::{Job, KeyringSettings, Target};
+use crate::cli::job::{Job, Target};
 use crate::cli::preflight::{self, Findings};
-use crate::keyring::{KeyArn, Keyring, KmsKeyring, RawAes};
-use crate::migration::{self, Fingerprint, Policy};
+use crate::migration::{Fingerprint, Policy};
 use crate::pipeline::{Pool, Settings};
 use crate::store::{self, Capacity, Projection, StoreClass, TableFacts, Via};
 
@@ -48,7 +46,7 @@ impl Plan {
             _ => error.into(),
         })?;
         let findings = preflight::examine(&job, &facts);
-        let policy = policy(&job);
+        let policy = job.policy();
         let settings = settings(&job, &facts);
         let fingerprint = fingerprint(&job, &facts);
         Ok(Self { job, facts, findings, policy, settings, fingerprint })
@@ -59,50 +57,6 @@ impl Plan {
         let Some(first) = self.findings.objections.first() else { return Ok(()) };
         let problems: Vec<&str> = self.findings.objections.iter().map(|o| o.problem.as_str()).collect();
         Err(Failure::new(Exit::Refused, problems.join("\nerror: "), first.remedy.clone()))
-    }
-}
-
-/// What the job wants of every item.
-pub(super) fn policy(job: &Job) -> Policy {
-    let target = match &job.target {
-        Target::Plaintext => migration::Target::Plaintext,
-        Target::Dbesdk { suite, keyring } => {
-            migration::Target::Dbesdk { suite: *suite, recipients: vec![keyring.recipient()] }
-        }
-    };
-    Policy {
-        schema: job.schema.clone(),
-        accept_plaintext: job.source.plaintext,
-        accept_dbesdk: job.source.dbesdk,
-        target,
-    }
-}
-
-/// Opens a keyring; the key of a KMS keyring is looked at before anything is asked of it.
-pub(super) async fn keyring(settings: &KeyringSettings) -> Result<Arc<dyn Keyring>, Failure> {
-    match settings {
-        KeyringSettings::RawAes { .. } => offline_keyring(settings),
-        KeyringSettings::AwsKms { key_arn, region, profile, role_arn } => {
-            let access = Access { region: Some(region.clone()), profile: profile.clone(), role_arn: role_arn.clone() };
-            let config = AwsConfig::load(&access).await?;
-            let key = KeyArn::parse(key_arn)?;
-            let keyring = KmsKeyring::new(&config, key)?;
-            keyring.examine().await?;
-            Ok(Arc::new(keyring))
-        }
-    }
-}
-
-/// Opens a keyring that needs no service.
-pub(super) fn offline_keyring(settings: &KeyringSettings) -> Result<Arc<dyn Keyring>, Failure> {
-    match settings {
-        KeyringSettings::RawAes { namespace, name, key } => {
-            let keyring = RawAes::new(namespace, name, key.read()?.expose());
-            Ok(Arc::new(keyring.map_err(|error| Failure::new(Exit::Usage, error, "mend the keyring of the job file"))?))
-        }
-        KeyringSettings::AwsKms { key_arn, .. } => {
-            Err(Failure::new(Exit::Usage, format!("{key_arn} needs a service"), "use a raw keyring"))
-        }
     }
 }
 

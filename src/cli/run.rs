@@ -11,8 +11,8 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::job::{Job, Target};
 use super::progress::Progress;
-use super::resolve::{Plan, keyring};
-use super::{output, plan, signals};
+use super::resolve::Plan;
+use super::{keyrings, output, plan, signals};
 use crate::aws::{Access, AwsConfig};
 use crate::item::{Key, KeyNames, json};
 use crate::keyring::Keyring;
@@ -26,11 +26,12 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     if !args.execute {
         return show(job, args.json).await;
     }
+    // What the job alone decides comes before any request.
+    job.readiness()?;
+    demand_consent(&job, args.i_understand_this_removes_encryption)?;
     let config = aws_config().await?;
     let mut plan = Plan::resolve(job, &config).await?;
     plan.demand()?;
-    plan.job.readiness()?;
-    demand_consent(&plan.job, args.i_understand_this_removes_encryption)?;
     plan.settings.max_items = args.max_items.map(std::num::NonZeroU64::get);
     plan.settings.max_passes = args.max_passes.get();
     plan.settings.writer = match args.writer {
@@ -62,7 +63,11 @@ async fn show(job: Job, json: bool) -> Result<Exit, Failure> {
     let config = aws_config().await?;
     let table = DynamoTable::read_only(&config, job.table.clone(), job.schema.keys.clone());
     let plan = Plan::resolve(job, &config).await?;
-    plan::show(&plan, &table, json).await
+    let exit = plan::show(&plan, &table, json).await?;
+    // What a run would be refused for, the plan is: keys that are not there or will not do.
+    target_keyring(&plan.job).await?;
+    source_keyrings(&plan.job).await?;
+    Ok(exit)
 }
 
 /// The standard AWS configuration of this process.
@@ -88,14 +93,14 @@ async fn execute(
 pub(super) async fn target_keyring(job: &Job) -> Result<Option<Arc<dyn Keyring>>, Failure> {
     match &job.target {
         Target::Plaintext => Ok(None),
-        Target::Dbesdk { keyring: settings, .. } => keyring(settings).await.map(Some),
+        Target::Dbesdk { keyring, .. } => keyrings::open_usable(keyring).await.map(Some),
     }
 }
 
 async fn source_keyrings(job: &Job) -> Result<Vec<Arc<dyn Keyring>>, Failure> {
     let mut keyrings = Vec::with_capacity(job.source.keyrings.len());
     for settings in &job.source.keyrings {
-        keyrings.push(keyring(settings).await?);
+        keyrings.push(keyrings::open_usable(settings).await?);
     }
     Ok(keyrings)
 }
@@ -125,9 +130,9 @@ fn state_folder(asked: Option<&Path>, job: &Path, arn: &str) -> Result<PathBuf, 
     }
     let file = std::path::absolute(job).unwrap_or_else(|_| job.to_owned());
     let digest = Sha256::new().chain_update(arn).chain_update([0]).chain_update(file.as_os_str().as_encoded_bytes());
-    let hash: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let hash = digest.finalize().iter().take(6).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
     let name = job.file_stem().and_then(|stem| stem.to_str()).unwrap_or("job");
-    Ok(state_home()?.join("jobs").join(format!("{name}-{hash}")))
+    Ok(state_home()?.join("jobs").join(format!("{name}-{hash:012x}")))
 }
 
 /// Reads the keys of a `--keys` file: one DynamoDB JSON object per line.

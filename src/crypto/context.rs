@@ -21,6 +21,7 @@ impl EncryptionContext {
     }
 
     /// The pairs, ordered by the bytes of their keys.
+    #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }

@@ -3,4 +3,4 @@
 pub mod dbesdk;
 mod schema;
 
-pub use schema::{Action, Schema, Unsigned};
+pub use schema::{Action, RESERVED_PREFIX, Schema, Unsigned};

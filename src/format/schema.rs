@@ -63,8 +63,9 @@ pub struct Schema {
     pub unsigned: Unsigned,
 }
 
-/// The prefix of attribute names that belong to the Database Encryption SDK: never signed, never encrypted.
-pub(super) const RESERVED_PREFIX: &str = "aws_dbe_";
+/// The prefix of attribute names that belong to the Database Encryption SDK (header, footer, beacons): never signed,
+/// never encrypted.
+pub const RESERVED_PREFIX: &str = "aws_dbe_";
 
 impl Schema {
     /// Whether the signature must cover the attribute: every attribute that is neither declared unsigned nor reserved by

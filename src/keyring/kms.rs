@@ -10,7 +10,7 @@ use aws_sdk_kms::types::{KeyManagerType, KeyMetadata, KeySpec, KeyState, KeyUsag
 use zeroize::Zeroize as _;
 
 use super::{Keyring, KeyringClass, KeyringError, Recipient, WrappedKey, WrappedRef};
-use crate::aws::{AwsConfig, Fault};
+use crate::aws::{AwsConfig, Fault, Meaning};
 use crate::crypto::{EncryptionContext, KEY_BYTES, Secret};
 
 /// The key provider id of every key that KMS wrapped.
@@ -193,7 +193,7 @@ impl KmsKeyring {
             _ => String::new(),
         };
         let problem = format!("{operation}: {fault}{remedy}");
-        KeyringError { class: fault.keyring_class(), key: self.key.text.clone(), problem }
+        KeyringError { class: class(fault), key: self.key.text.clone(), problem }
     }
 
     /// An answer that KMS never gives.
@@ -209,6 +209,17 @@ impl KmsKeyring {
             return Err(self.broken(operation, "the answer is of another key than was asked for"));
         }
         plaintext.flatten().ok_or_else(|| self.broken(operation, "the answer has no data key of 32 bytes"))
+    }
+}
+
+/// What a fault means for the use of the key. KMS has no conflicts; were there one, it would pass.
+fn class(fault: &Fault) -> KeyringClass {
+    match fault.meaning() {
+        Meaning::Throttled => KeyringClass::Throttled,
+        Meaning::Conflict | Meaning::Unavailable => KeyringClass::Transient,
+        Meaning::Credentials => KeyringClass::Credentials,
+        Meaning::Item => KeyringClass::Item,
+        Meaning::Denied | Meaning::Fatal => KeyringClass::Key,
     }
 }
 

@@ -155,6 +155,7 @@ impl Engine {
     }
 
     pub(super) fn tell(&self, event: &Event) {
+        tracing::debug!(?event);
         self.ports.observer.on(event);
     }
 

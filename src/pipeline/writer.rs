@@ -1,5 +1,6 @@
 //! The batch writer: conditional rewrites under the write budget, every answer accounted for (rules W, P, R).
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
@@ -85,7 +86,12 @@ impl Engine {
             if open.is_empty() {
                 return Ok(sent.into_iter().flatten().collect());
             }
-            let batch: Vec<Rewrite> = open.iter().map(|i| rewrites[*i].clone()).collect();
+            // Nearly always all are open, and nothing need be copied.
+            let batch: Cow<'_, [Rewrite]> = if open.len() == rewrites.len() {
+                rewrites.into()
+            } else {
+                open.iter().map(|i| rewrites[*i].clone()).collect()
+            };
             let answers = self.update(&batch, via, drift).await;
             let mut worst: Option<StoreError> = None;
             for (i, answer) in open.into_iter().zip(answers) {

@@ -81,16 +81,16 @@ impl TableLock {
     /// [`LockError`] when another process has it, or the file cannot be used.
     pub fn acquire(state_home: &Path, table_arn: &str, table_id: Option<&str>) -> Result<Self, LockError> {
         let digest = Sha256::digest(format!("{table_arn}\n{}", table_id.unwrap_or_default()));
-        let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let directory = state_home.join("reseal").join("locks");
+        let name = digest.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+        let directory = state_home.join("locks");
         let path = directory.join(format!("{name}.lock"));
         private_directory(&directory).map_err(|source| LockError::File { path: path.clone(), source })?;
         Ok(Self { _lock: FileLock::acquire(&path, format!("the table {table_arn}"))? })
     }
 }
 
-/// Where this user's programs keep their state: `$XDG_STATE_HOME`, else `~/.local/state` (XDG Base Directory
-/// Specification).
+/// Where reseal keeps its state for this user: the directory `reseal` in `$XDG_STATE_HOME`, else in `~/.local/state` (XDG
+/// Base Directory Specification).
 ///
 /// # Errors
 /// [`LockError::NoHome`] when the environment names neither.
@@ -101,7 +101,7 @@ pub fn state_home() -> Result<PathBuf, LockError> {
 fn state_home_in(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, LockError> {
     let absolute = |name: &str| variable(name).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local").join("state")));
-    state.ok_or(LockError::NoHome)
+    state.map(|state| state.join("reseal")).ok_or(LockError::NoHome)
 }
 
 /// Makes a directory, and those above it, for this user alone.
@@ -152,9 +152,9 @@ mod tests {
     #[test]
     fn state_homes() {
         let cases = [
-            (Some("/s"), Some("/h"), Some("/s")),
-            (None, Some("/h"), Some("/h/.local/state")),
-            (Some("relative"), Some("/h"), Some("/h/.local/state")),
+            (Some("/s"), Some("/h"), Some("/s/reseal")),
+            (None, Some("/h"), Some("/h/.local/state/reseal")),
+            (Some("relative"), Some("/h"), Some("/h/.local/state/reseal")),
             (Some(""), None, None),
             (None, None, None),
         ];

@@ -472,6 +472,8 @@ mod tests {
     use super::*;
     use crate::item::{Item, Value};
 
+    type Change<'a> = &'a dyn Fn(&Connection) -> rusqlite::Result<()>;
+
     fn keys() -> KeyNames {
         KeyNames { partition: "tenant".into(), sort: Some("id".into()) }
     }
@@ -607,7 +609,6 @@ mod tests {
     fn files_that_are_no_journal_of_ours() {
         let newer = |connection: &Connection| connection.pragma_update(None, "user_version", VERSION + 1);
         let foreign = |connection: &Connection| connection.pragma_update(None, "application_id", 7);
-        type Change<'a> = &'a dyn Fn(&Connection) -> rusqlite::Result<()>;
         for (change, expected) in [(&newer as Change<'_>, "is of version 2"), (&foreign, "another program's database")]
         {
             let directory = tempfile::tempdir().unwrap();

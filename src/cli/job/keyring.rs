@@ -9,8 +9,9 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::refusal::{Fault, Refusal};
 use super::section::{At, Section};
+use crate::aws::Access;
 use crate::crypto::{KEY_BYTES, Secret};
-use crate::keyring::Recipient;
+use crate::keyring::{KeyArn, Recipient};
 
 /// The fields that a keyring of any type may have.
 pub(super) const FIELDS: [&str; 9] =
@@ -34,13 +35,9 @@ pub enum KeyringSettings {
     /// A symmetric KMS key.
     AwsKms {
         /// Its key ARN.
-        key_arn: String,
-        /// The Region of the requests: the key's.
-        region: String,
-        /// The profile of the AWS configuration files, if not the default one.
-        profile: Option<String>,
-        /// The role to assume for the requests, if any.
-        role_arn: Option<String>,
+        key_arn: KeyArn,
+        /// How it is reached: in the key's Region, with a profile and a role if the job names them.
+        access: Access,
     },
 }
 
@@ -129,7 +126,9 @@ impl KeyringSettings {
     pub fn recipient(&self) -> Recipient {
         match self {
             Self::RawAes { namespace, name, .. } => Recipient { provider: namespace.clone(), key: name.clone() },
-            Self::AwsKms { key_arn, .. } => Recipient { provider: AWS_KMS.to_owned(), key: key_arn.clone() },
+            Self::AwsKms { key_arn, .. } => {
+                Recipient { provider: AWS_KMS.to_owned(), key: key_arn.as_str().to_owned() }
+            }
         }
     }
 
@@ -170,80 +169,24 @@ impl KeyringSettings {
     }
 
     fn read_aws_kms(section: &Section<'_>) -> Result<Self, Fault> {
-        let key_arn = section.required_text("key_arn")?;
-        let of_key = key_arn.clone().parse(|arn| region_of_key(&arn))?.value;
-        let region = match section.text("region")? {
-            None => of_key,
-            Some(At { value, .. }) if value == of_key => of_key,
-            Some(At { value: region, place }) => {
-                return Err(Fault { place, refusal: Refusal::KeyRegion { region, of_key } });
-            }
-        };
+        let parse = |arn: String| KeyArn::parse(&arn).map_err(Refusal::KeyArn);
+        let key_arn = section.required_text("key_arn")?.parse(parse)?.value;
+        if let Some(At { value: region, place }) = section.text("region")?
+            && region != key_arn.region()
+        {
+            let of_key = key_arn.region().to_owned();
+            return Err(Fault { place, refusal: Refusal::KeyRegion { region, of_key } });
+        }
         let optional = |field| Ok(section.text(field)?.map(|text| text.value));
-        let (profile, role_arn) = (optional("profile")?, optional("role_arn")?);
-        Ok(Self::AwsKms { key_arn: key_arn.value, region, profile, role_arn })
+        let region = Some(key_arn.region().to_owned());
+        let access = Access { region, profile: optional("profile")?, role_arn: optional("role_arn")? };
+        Ok(Self::AwsKms { key_arn, access })
     }
-}
-
-/// The Region of a KMS key ARN.
-fn region_of_key(arn: &str) -> Result<String, Refusal> {
-    if arn.starts_with("alias/") || arn.contains(":alias/") {
-        return Err(Refusal::KeyAlias(arn.to_owned()));
-    }
-    let malformed = || Refusal::KeyArn(arn.to_owned());
-    let (region, resource) = split_arn(arn, "kms").ok_or_else(malformed)?;
-    let id = resource.strip_prefix("key/").ok_or_else(malformed)?;
-    let fits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if fits { Ok(region.to_owned()) } else { Err(malformed()) }
-}
-
-/// Region and resource of an ARN of a service, with a 12-digit account.
-pub(super) fn split_arn<'a>(arn: &'a str, service: &str) -> Option<(&'a str, &'a str)> {
-    let mut parts = arn.splitn(6, ':');
-    let mut next = || parts.next();
-    let (scheme, partition, found) = (next()?, next()?, next()?);
-    let (region, account, resource) = (next()?, next()?, next()?);
-    let lower =
-        |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    let fits = scheme == "arn"
-        && (partition == "aws" || partition.starts_with("aws-"))
-        && lower(partition)
-        && found == service
-        && !region.is_empty()
-        && lower(region)
-        && account.len() == 12
-        && account.bytes().all(|byte| byte.is_ascii_digit());
-    fits.then_some((region, resource))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn key_arns() {
-        let id = "1234abcd-12ab-34cd-56ef-1234567890ab";
-        let cases = [
-            (format!("arn:aws:kms:eu-west-1:111122223333:key/{id}"), Ok("eu-west-1")),
-            (format!("arn:aws-cn:kms:cn-north-1:111122223333:key/mrk-{id}"), Ok("cn-north-1")),
-            ("alias/app".to_owned(), Err("alias")),
-            ("arn:aws:kms:eu-west-1:111122223333:alias/app".to_owned(), Err("alias")),
-            (id.to_owned(), Err("arn")),
-            (format!("arn:aws:kms:eu-west-1:11112222333:key/{id}"), Err("arn")),
-            (format!("arn:aws:kms::111122223333:key/{id}"), Err("arn")),
-            (format!("arn:aws:s3:eu-west-1:111122223333:key/{id}"), Err("arn")),
-            ("arn:aws:kms:eu-west-1:111122223333:key/".to_owned(), Err("arn")),
-            ("arn:aws:kms:eu-west-1:111122223333".to_owned(), Err("arn")),
-        ];
-        for (arn, expected) in cases {
-            let found = region_of_key(&arn);
-            let found = found.as_deref().map_err(|refusal| match refusal {
-                Refusal::KeyAlias(_) => "alias",
-                _ => "arn",
-            });
-            assert_eq!(found, expected, "{arn}");
-        }
-    }
 
     #[test]
     fn keys_from_files() {

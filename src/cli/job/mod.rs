@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::crypto::Suite;
 use crate::format::Schema;
+use crate::migration::{self, Policy};
 
 pub use keyring::{KeySource, KeySourceError, KeyringSettings};
 pub use readiness::{NotReady, Statements};
@@ -176,6 +177,23 @@ impl Job {
         Section::root(text, document.get_ref(), &ROOT).and_then(|root| Self::from_root(&root, folder)).map_err(
             |Fault { place, refusal }| JobError::Refused { file: file.to_owned(), place, refusal: Box::new(refusal) },
         )
+    }
+
+    /// What the job wants of every item.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        let target = match &self.target {
+            Target::Plaintext => migration::Target::Plaintext,
+            Target::Dbesdk { suite, keyring } => {
+                migration::Target::Dbesdk { suite: *suite, recipients: vec![keyring.recipient()] }
+            }
+        };
+        Policy {
+            schema: self.schema.clone(),
+            accept_plaintext: self.source.plaintext,
+            accept_dbesdk: self.source.dbesdk,
+            target,
+        }
     }
 
     fn from_root(root: &Section<'_>, folder: &Path) -> Result<Self, Fault> {

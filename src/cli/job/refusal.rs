@@ -1,5 +1,7 @@
 //! What a job file is refused for: each with the fact and the remedy.
 
+use crate::keyring::KeyArnError;
+
 /// A place in a job file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -66,6 +68,9 @@ pub enum Refusal {
     /// The same attribute as partition and sort key.
     #[error("\"{0}\" is the partition key already")]
     SameKeys(String),
+    /// A key attribute's name that no table has; its length in UTF-16 code units, as DynamoDB counts.
+    #[error("no table has a key attribute with so long a name: {0} characters, and 255 are the most")]
+    LongKeyName(usize),
     /// A key attribute without an action.
     #[error("the key attribute \"{0}\" has no action")]
     KeyWithoutAction(String),
@@ -111,12 +116,9 @@ pub enum Refusal {
     /// A field of another type of keyring.
     #[error("a keyring of type {0} has no such field")]
     ForeignField(&'static str),
-    /// An alias or a key id where a key ARN is needed.
-    #[error("\"{0}\" is not a key ARN: items name their key by its ARN, and an alias can move to another key")]
-    KeyAlias(String),
-    /// Not a key ARN at all.
-    #[error("\"{0}\" is not a key ARN")]
-    KeyArn(String),
+    /// Not the ARN of a KMS key.
+    #[error(transparent)]
+    KeyArn(KeyArnError),
     /// A Region that is not the key's.
     #[error("the Region is \"{region}\", but the key is of \"{of_key}\"")]
     KeyRegion {
@@ -168,6 +170,7 @@ impl Refusal {
             }
             Self::TableName(_) => "write the name, or arn:aws:dynamodb:REGION:ACCOUNT:table/NAME".to_owned(),
             Self::SameKeys(_) => "leave sort_key out if the table has none".to_owned(),
+            Self::LongKeyName(_) => "write the name as `aws dynamodb describe-table` prints it".to_owned(),
             Self::KeyWithoutAction(name) => format!("add {name:?} = \"SIGN_ONLY\" to [attributes]"),
             Self::KeyEncrypted(_) | Self::KeyUnsigned(_) => {
                 "make it SIGN_ONLY, or SIGN_AND_INCLUDE_IN_ENCRYPTION_CONTEXT if any attribute is".to_owned()
@@ -185,7 +188,7 @@ impl Refusal {
             Self::ReservedNamespace(_) => "choose the namespace that your readers' raw keyring has".to_owned(),
             Self::KeySource => "name one: key_file (32 bytes or their Base64) or key_env (Base64)".to_owned(),
             Self::ForeignField(_) => "leave the field out".to_owned(),
-            Self::KeyAlias(_) | Self::KeyArn(_) => {
+            Self::KeyArn(_) => {
                 "write arn:aws:kms:REGION:ACCOUNT:key/ID, as `aws kms describe-key` prints it under Arn".to_owned()
             }
             Self::KeyRegion { .. } => "leave region out: it is the key's".to_owned(),

@@ -10,6 +10,9 @@ use crate::item::KeyNames;
 const ACTIONS: [Action; 4] =
     [Action::EncryptAndSign, Action::SignOnly, Action::SignAndIncludeInEncryptionContext, Action::DoNothing];
 
+/// The longest name of a key attribute, in UTF-16 code units (Amazon DynamoDB API reference, `KeySchemaElement`).
+const KEY_NAME_MAX: usize = 255;
+
 /// Beginnings of names that the official library refuses in a configuration.
 const RESERVED: [&str; 2] = ["aws_dbe_", "aws-crypto-"];
 
@@ -34,11 +37,17 @@ pub(super) fn read(root: &Section<'_>, table: &Section<'_>, logical_table: Strin
 }
 
 fn keys(table: &Section<'_>) -> Result<KeyNames, Fault> {
-    let partition = table.required_text("partition_key")?.value;
-    let sort = table.text("sort_key")?;
-    let sort =
-        sort.map(|sort| sort.parse(|name| if name == partition { Err(Refusal::SameKeys(name)) } else { Ok(name) }));
+    let partition = table.required_text("partition_key")?.parse(key_name)?.value;
+    let sort = table
+        .text("sort_key")?
+        .map(|sort| sort.parse(|name| if name == partition { Err(Refusal::SameKeys(name)) } else { key_name(name) }));
     Ok(KeyNames { sort: sort.transpose()?.map(|sort| sort.value), partition })
+}
+
+/// A name that a key attribute can have: DynamoDB and the official library take no longer one.
+fn key_name(name: String) -> Result<String, Refusal> {
+    let length = name.encode_utf16().count();
+    if length > KEY_NAME_MAX { Err(Refusal::LongKeyName(length)) } else { Ok(name) }
 }
 
 fn unsigned(root: &Section<'_>) -> Result<Unsigned, Fault> {
@@ -96,16 +105,19 @@ fn demand_keys(schema: &Schema, places: &BTreeMap<String, Place>, table: &Place)
 
 /// The table's own name, given its name or its ARN.
 pub(super) fn table_name(table: &At<String>) -> Result<String, Fault> {
-    let resource = super::keyring::split_arn(&table.value, "dynamodb").map(|(_, resource)| resource);
-    let name = match resource {
-        Some(resource) => resource.strip_prefix("table/"),
-        None => Some(table.value.as_str()),
+    let refusal = || Refusal::TableName(table.value.clone());
+    let name = match table.value.split(':').collect::<Vec<_>>()[..] {
+        [name] => Some(name),
+        ["arn", partition, "dynamodb", region, account, resource] => {
+            let account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+            let whole = partition.starts_with("aws") && !region.is_empty() && account;
+            resource.strip_prefix("table/").filter(|_| whole)
+        }
+        _ => None,
     };
     let fits = |name: &&str| {
         (3..=255).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
     };
-    name.filter(fits)
-        .map(str::to_owned)
-        .ok_or_else(|| Fault { place: table.place.clone(), refusal: Refusal::TableName(table.value.clone()) })
+    name.filter(fits).map(str::to_owned).ok_or_else(|| Fault { place: table.place.clone(), refusal: refusal() })
 }

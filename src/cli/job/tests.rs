@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::Action;
+use crate::keyring::KeyArn;
 
 const RIGHT: &str = r#"version = 1
 [table]
@@ -64,8 +65,8 @@ fn names_and_regions_are_taken_from_arns() {
         parse(&text.replace(r#"{ type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }"#, KMS));
     let job = job.unwrap();
     assert_eq!((job.table.as_str(), job.schema.logical_table.as_str()), (arn, "customers"));
-    let Target::Dbesdk { keyring: KeyringSettings::AwsKms { region, .. }, .. } = job.target else { panic!() };
-    assert_eq!(region, "eu-west-1");
+    let Target::Dbesdk { keyring: KeyringSettings::AwsKms { key_arn, .. }, .. } = job.target else { panic!() };
+    assert_eq!(key_arn.region(), "eu-west-1");
 }
 
 /// The right file with one change is refused at this place for this reason.
@@ -165,6 +166,12 @@ fn actions_that_no_reader_could_live_with() {
 #[test]
 fn tables_and_keys_that_do_not_fit() {
     check("\"id\"", "\"tenant\"", "5: table.sort_key: \"tenant\" is the partition key already");
+    let long = "no table has a key attribute with so long a name: 256 characters, and 255 are the most";
+    let name = |units: &str, times| format!("\"{}\"", units.repeat(times));
+    check("\"tenant\"", &name("k", 256), &format!("4: table.partition_key: {long}"));
+    check("\"id\"", &name("😀", 128), &format!("5: table.sort_key: {long}"));
+    let fits = name("é", 255);
+    check("\"id\"", &fits, &format!("2: table: the key attribute {fits} has no action"));
     for name in ["ab", "a b c", "arn:aws:dynamodb:eu-west-1:1111:table/customers", "arn:aws:s3:::customers"] {
         let expected = format!(
             "3: table.name: \"{name}\" is neither a table name (3 to 255 of A-Z a-z 0-9 _ . -) nor a table ARN"
@@ -190,17 +197,11 @@ fn tables_and_keys_that_do_not_fit() {
 fn kms_keys_that_do_not_fit() {
     let raw = r#"{ type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }"#;
     let kms = |from: &str, to: &str, expected: &str| check(raw, &KMS.replace(from, to), expected);
-    kms(
-        "arn:aws:kms:eu-west-1:111122223333:key/mrk-1",
-        "alias/app",
-        "23: target.keyring.key_arn: \"alias/app\" is not a key ARN: items name their key by its ARN, and an alias can \
-         move to another key",
-    );
-    kms(
-        "arn:aws:kms:eu-west-1:111122223333:key/mrk-1",
-        "arn:aws:kms:key/1",
-        "23: target.keyring.key_arn: \"arn:aws:kms:key/1\" is not a key ARN",
-    );
+    for text in ["alias/app", "mrk-1", "arn:aws:kms:key/1"] {
+        let problem = KeyArn::parse(text).unwrap_err();
+        let expected = format!("23: target.keyring.key_arn: {problem}");
+        kms("arn:aws:kms:eu-west-1:111122223333:key/mrk-1", text, &expected);
+    }
     kms(
         " }",
         ", region = \"us-east-1\" }",

@@ -96,12 +96,14 @@ impl EncryptedDataKey {
 const BRANCH_KEY_VERSION: std::ops::Range<usize> = 76..92;
 
 fn uuid(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+
     let mut out = String::with_capacity(36);
     for (i, byte) in bytes.iter().enumerate() {
         if matches!(i, 4 | 6 | 8 | 10) {
             out.push('-');
         }
-        out.push_str(&format!("{byte:02x}"));
+        write!(out, "{byte:02x}").expect("writing to a string does not fail");
     }
     out
 }
@@ -295,4 +297,88 @@ fn prefixed(bytes: &[u8], part: &'static str, out: &mut Vec<u8>) -> Result<(), T
 fn length(bytes: usize, part: &'static str, out: &mut Vec<u8>) -> Result<(), TooLong> {
     out.extend_from_slice(&u16::try_from(bytes).map_err(|_| TooLong(part))?.to_be_bytes());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Version, flavor, message id, legend, stored context, encrypted data keys, commitment.
+    fn head(version: u8, flavor: u8, legend: &[u8], context: &[u8], edks: &[u8], end: &[u8]) -> Vec<u8> {
+        let legend_length = (legend.len() as u16).to_be_bytes();
+        [&[version, flavor][..], &[7; MESSAGE_ID_BYTES], &legend_length, legend, context, edks, end].concat()
+    }
+
+    const NO_PAIRS: &[u8] = &[0, 0];
+    const ONE_EDK: &[u8] = b"\x01\0\x04acme\0\x02k1\0\x03abc";
+    const END: &[u8] = &[9; COMMITMENT_BYTES];
+
+    #[test]
+    fn a_header_of_each_version() {
+        for (version, legend) in [(1, &b"se"[..]), (2, b"sec")] {
+            let bytes = head(version, 0, legend, b"\0\x02\0\x01a\0\x01x\0\x01b\0\0", ONE_EDK, END);
+            let head = Head::parse(&bytes).unwrap();
+            assert_eq!((head.version, head.suite, head.legend.len()), (version, Suite::HmacSha384, legend.len()));
+            assert_eq!(head.context.iter().collect::<Vec<_>>(), [("a", "x"), ("b", "")]);
+            assert_eq!(head.edks[0].recipient(), Recipient { provider: "acme".into(), key: "k1".into() });
+            assert_eq!(head.edks[0].wrapped(), None, "too short to hold a wrapped data key");
+            assert_eq!(head.parts(), (&bytes[..bytes.len() - COMMITMENT_BYTES], &[9; COMMITMENT_BYTES]));
+        }
+    }
+
+    #[test]
+    fn no_headers() {
+        let key = super::super::context::PUBLIC_KEY;
+        let public_key = [&[0, 1, 0, key.len() as u8], key.as_bytes(), &[0, 1, b'x']].concat();
+        let truncated = HeadError::Truncated;
+        let cases = [
+            (vec![], truncated("version")),
+            (vec![0], HeadError::Version(0)),
+            (vec![1], truncated("flavor")),
+            (head(3, 0, b"s", NO_PAIRS, ONE_EDK, END), HeadError::Version(3)),
+            (head(1, 2, b"s", NO_PAIRS, ONE_EDK, END), HeadError::Flavor(2)),
+            (vec![1, 0, 5], truncated("message id")),
+            (head(1, 0, b"", &[], &[], &[])[..35].to_vec(), truncated("legend")),
+            (head(1, 0, b"sx", NO_PAIRS, ONE_EDK, END), HeadError::Legend { byte: b'x', version: 1 }),
+            (head(1, 0, b"c", NO_PAIRS, ONE_EDK, END), HeadError::Legend { byte: b'c', version: 1 }),
+            (head(1, 0, b"s", b"\0\x01\0\x05", &[], &[]), truncated("encryption context")),
+            (head(1, 0, b"s", b"\0\x01\0\x01\xff\0\0", ONE_EDK, END), HeadError::Utf8("encryption context")),
+            (head(1, 0, b"s", b"\0\x02\0\x01b\0\0\0\x01a\0\0", ONE_EDK, END), HeadError::ContextOrder),
+            (head(1, 0, b"s", b"\0\x02\0\x01a\0\0\0\x01a\0\0", ONE_EDK, END), HeadError::ContextOrder),
+            (head(1, 1, b"s", NO_PAIRS, ONE_EDK, END), HeadError::PublicKey),
+            (head(1, 0, b"s", &public_key, ONE_EDK, END), HeadError::PublicKey),
+            (head(1, 0, b"s", NO_PAIRS, b"\0", END), HeadError::NoKeys),
+            (head(1, 0, b"s", NO_PAIRS, b"\x01\0\x01\xff\0\0\0\0", END), HeadError::Utf8("key provider id")),
+            (head(1, 0, b"s", NO_PAIRS, b"\x02\0\0\0\0\0\0", &[]), truncated("list of encrypted data keys")),
+            (head(1, 0, b"s", NO_PAIRS, ONE_EDK, &END[1..]), truncated("commitment")),
+            (head(1, 0, b"s", NO_PAIRS, ONE_EDK, &[0; 34]), HeadError::Trailing(2)),
+        ];
+        for (i, (bytes, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(Head::parse(&bytes), Err(expected), "case {i}");
+        }
+    }
+
+    #[test]
+    fn recipients_are_told_without_a_key() {
+        let arn = "arn:aws:kms:eu-west-1:111122223333:key/1";
+        let raw = [&b"k1\0"[..], &[0, 0, 0, 128, 0, 0, 0, 12], &[3; 12]].concat();
+        let branch = "7d3a/01020304-0506-0708-090a-0b0c0d0e0f10";
+        let ciphertext: Vec<u8> = [vec![0; 76], (1..=16).collect(), vec![0; 48]].concat();
+        let cases: [(&str, &[u8], &str); 5] = [
+            ("aws-kms", arn.as_bytes(), arn),
+            ("aws-kms-rsa", arn.as_bytes(), arn),
+            ("aws-kms-hierarchy", b"7d3a", branch),
+            ("acme", &raw, "k1\0"),
+            ("acme", b"rsa-key", "rsa-key"),
+        ];
+        for (provider, info, key) in cases {
+            let edk = EncryptedDataKey {
+                provider_id: provider.into(),
+                provider_info: info.to_vec(),
+                ciphertext: ciphertext.clone(),
+            };
+            assert_eq!(edk.recipient(), Recipient { provider: provider.into(), key: key.into() });
+            assert_eq!(edk.wrapped().unwrap().ciphertext, &ciphertext[48..]);
+        }
+    }
 }

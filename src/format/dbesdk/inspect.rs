@@ -153,25 +153,20 @@ fn check_fields<'a>(
     head: &Head,
     fields: impl Iterator<Item = (&'a str, Action)>,
 ) -> Result<(), InspectError> {
-    let mut keys = 0;
     for (name, action) in fields {
-        if schema.keys.contains(name) {
-            keys += 1;
-            if action != key_action(head.version) {
-                return Err(Mixed::KeyAction { name: name.to_owned(), action }.into());
-            }
+        if schema.keys.contains(name) && action != key_action(head.version) {
+            return Err(Mixed::KeyAction { name: name.to_owned(), action }.into());
         }
         if action == Action::EncryptAndSign && !item.get(name).is_some_and(may_be_encrypted) {
             return Err(Mixed::NotEncrypted { name: name.to_owned() }.into());
         }
     }
-    // Rather than the count: names the key that is missing, or declared unsigned.
-    if keys != schema.keys.iter().count() {
-        schema.keys.key_of(item)?;
-        let name = schema.keys.partition.clone();
-        return Err(Mixed::KeyAction { name, action: Action::DoNothing }.into());
+    // Every key of the schema must be among the signed attributes.
+    schema.keys.key_of(item)?;
+    match schema.keys.iter().find(|name| !schema.in_scope(name)) {
+        Some(name) => Err(Mixed::KeyAction { name: name.to_owned(), action: Action::DoNothing }.into()),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// What the format does with key attributes.

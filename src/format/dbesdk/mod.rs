@@ -44,7 +44,7 @@ mod tests {
     use crate::format::{Action, Schema, Unsigned};
     use crate::item::{Item, KeyNames, Number, Value};
 
-    const SUITES: [Suite; 2] = Suite::ALL;
+    type Change<'a> = &'a dyn Fn(&mut Item);
 
     fn schema(keys: Action, others: &[(&str, Action)]) -> Schema {
         let keys = [("pk", keys), ("sk", keys)];
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn sealed_items_open_for_every_recipient() {
         for (schema, version) in [(version_1(), 1), (version_2(), 2)] {
-            for suite in SUITES {
+            for suite in Suite::ALL {
                 let recipients = [recipient("k1"), recipient("k2")];
                 let sealed_item = sealed_for(&schema, suite, &item(), &recipients);
                 let sealed = inspected(&schema, &sealed_item);
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn the_context_is_the_one_that_was_prepared() {
         for schema in [version_1(), version_2()] {
-            for suite in SUITES {
+            for suite in Suite::ALL {
                 let prepared = prepare(&schema, suite, &item()).unwrap();
                 let context = prepared.context.clone();
                 let sealed = seal(&item(), prepared, &Secret::random(), [0; 32], &[recipient("k1")]).unwrap();
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn another_logical_table_or_key_does_not_open() {
         let recipients = [recipient("k1")];
-        for suite in SUITES {
+        for suite in Suite::ALL {
             let sealed_item = sealed_for(&version_1(), suite, &item(), &recipients);
             let mut elsewhere = version_1();
             elsewhere.logical_table = "order".into();
@@ -176,12 +176,12 @@ mod tests {
     #[test]
     fn what_cannot_be_inspected() {
         let sealed = sealed_for(&version_1(), Suite::HmacSha384, &item(), &[recipient("k1")]);
-        let with = |change: &dyn Fn(&mut Item)| {
+        let with = |change: Change<'_>| {
             let mut item = sealed.clone();
             change(&mut item);
             inspect(&version_1(), &item).unwrap_err()
         };
-        let cases: [(&dyn Fn(&mut Item), &str); 9] = [
+        let cases: [(Change<'_>, &str); 9] = [
             (
                 &|item| drop(item.remove(FOOT)),
                 "\"aws_dbe_head\" without \"aws_dbe_foot\": the item is damaged; restore it",
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sealed() {
-        let check = |schema: &Schema, change: &dyn Fn(&mut Item), expected: &str| {
+        let check = |schema: &Schema, change: Change<'_>, expected: &str| {
             let mut item = item();
             change(&mut item);
             assert_eq!(prepare(schema, Suite::HmacSha384, &item).unwrap_err().to_string(), expected);
@@ -255,7 +255,7 @@ mod tests {
             &|item| drop(item.remove("at")),
             "the attribute \"at\" is part of the encryption context, but the item lacks it",
         );
-        let nothing: &dyn Fn(&mut Item) = &|_| ();
+        let nothing: Change<'_> = &|_| ();
         let with = |name: &str, action| {
             let mut schema = version_1();
             schema.actions.insert(name.into(), action);

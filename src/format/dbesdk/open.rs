@@ -1,6 +1,8 @@
 //! Opening a sealed item: everything is verified before anything is decrypted, and nothing is released unless
 //! everything was (AWS Database Encryption SDK specification, `structured-encryption/decrypt-structure.md`).
 
+use std::collections::BTreeMap;
+
 use subtle::ConstantTimeEq as _;
 
 use super::context;
@@ -120,7 +122,7 @@ fn record(item: &Item, sealed: &Sealed) -> Result<[u8; super::record::TAG_BYTES]
 fn decrypt(item: &Item, sealed: &Sealed, keys: &ItemKeys) -> Result<Item, OpenError> {
     let mut paths = Paths::new(&sealed.logical_table);
     let encrypted = sealed.fields.iter().filter(|(_, action)| *action == Action::EncryptAndSign);
-    let mut opened = Vec::with_capacity(sealed.fields.len());
+    let mut opened = BTreeMap::new();
     for (position, (name, _)) in encrypted.enumerate() {
         let Some(Value::Binary(stored)) = item.get(name) else {
             return Err(OpenError::NotInspected { name: name.clone() });
@@ -134,14 +136,12 @@ fn decrypt(item: &Item, sealed: &Sealed, keys: &ItemKeys) -> Result<Item, OpenEr
         aead::open(&field.key, &field.nonce, paths.of(name), &mut text)
             .map_err(|_| OpenError::Decrypt { name: name.clone() })?;
         let value = value::read(*id, text).map_err(|problem| OpenError::Value { name: name.clone(), problem })?;
-        opened.push((name.clone(), value));
+        opened.insert(name.clone(), value);
     }
-    let is_encrypted = |name: &str| opened.iter().any(|(opened, _)| opened == name);
-    let mut rest: Vec<(String, Value)> = item
-        .iter()
-        .filter(|(name, _)| *name != HEAD && *name != FOOT && !is_encrypted(name))
-        .map(|(name, value)| (name.to_owned(), value.clone()))
-        .collect();
-    rest.append(&mut opened);
-    Ok(rest.into_iter().collect())
+    let clear = item.iter().filter(|(name, _)| *name != HEAD && *name != FOOT);
+    let attributes = clear.map(|(name, value)| match opened.remove_entry(name) {
+        Some(decrypted) => decrypted,
+        None => (name.to_owned(), value.clone()),
+    });
+    Ok(attributes.collect())
 }

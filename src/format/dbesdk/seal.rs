@@ -1,6 +1,7 @@
 //! Sealing an item, in the two steps between which the keyring makes its keys (AWS Database Encryption SDK
 //! specification, `structured-encryption/encrypt-structure.md` and `dynamodb-encryption-client/encrypt-item.md`).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::context::{self, ContextError, RESERVED_CONTEXT};
@@ -258,7 +259,7 @@ fn encrypt(fields: &mut [Field], keys: &ItemKeys, logical_table: &str, record: &
 }
 
 fn assemble(item: &Item, fields: Vec<Field>, head: Vec<u8>, foot: Vec<u8>) -> Item {
-    let mut encrypted: std::collections::BTreeMap<String, Value> = fields
+    let mut encrypted: BTreeMap<String, Value> = fields
         .into_iter()
         .filter(|field| field.action == Action::EncryptAndSign)
         .map(|field| (field.name, Value::Binary(field.serialised)))

@@ -102,7 +102,7 @@ fn body(value: &Value, nesting: usize, out: &mut Vec<u8>) -> Result<(), ValueErr
             let canonical: Vec<String> = members.iter().map(Number::canonical).collect();
             set(canonical.iter().map(String::as_str).collect(), by_utf16, out)
         }
-        Value::BinarySet(members) => set(members.iter().map(Vec::as_slice).collect(), |a, b| a.cmp(b), out),
+        Value::BinarySet(members) => set(members.iter().map(Vec::as_slice).collect(), Ord::cmp, out),
         Value::List(members) => {
             count(members.len(), out)?;
             members.iter().try_for_each(|member| nested(member, nesting, out))
@@ -186,9 +186,9 @@ fn read_nested(id: TypeId, bytes: &[u8], nesting: usize) -> Result<Value, ValueE
         STRING => text(bytes).map(Value::String),
         NUMBER => number(bytes).map(Value::Number),
         BINARY => Ok(Value::Binary(bytes.to_vec())),
-        STRING_SET => read_set(bytes, text, |text| text.clone()).map(Value::StringSet),
+        STRING_SET => read_set(bytes, text, Clone::clone).map(Value::StringSet),
         NUMBER_SET => read_set(bytes, number, Number::canonical).map(Value::NumberSet),
-        BINARY_SET => read_set(bytes, |bytes| Ok(bytes.to_vec()), |bytes| bytes.clone()).map(Value::BinarySet),
+        BINARY_SET => read_set(bytes, |bytes| Ok(bytes.to_vec()), Clone::clone).map(Value::BinarySet),
         LIST => read_list(bytes, nesting),
         MAP => read_map(bytes, nesting),
         _ => Err(ValueError::Malformed),

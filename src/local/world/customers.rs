@@ -71,7 +71,7 @@ pub fn customer(seed: u64, number: u64, version: u64) -> Item {
     set("tenant", Value::String(format!("tenant-{:02}", number % 17)));
     set("id", Value::String(format!("customer-{number:08}")));
     set("region", Value::String(region.clone()));
-    set("plan", Value::from(if number % 3 == 0 { "pro" } else { "free" }));
+    set("plan", Value::from(if number.is_multiple_of(3) { "pro" } else { "free" }));
     set("version", number_value(&version.to_string()));
     set("name", Value::String(name.clone()));
     set("email", Value::String(format!("c{number}.{version}@example.com")));
@@ -79,7 +79,7 @@ pub fn customer(seed: u64, number: u64, version: u64) -> Item {
     set("balance", number_value(&format!("-{}.{}0", digits(&mut rng, 5), digits(&mut rng, 3))));
     set("active", Value::Bool(rng.random()));
     set("referrer", Value::Null);
-    set("notes", Value::from(if number % 5 == 0 { "" } else { "calls back\u{2028}on Mondays" }));
+    set("notes", Value::from(if number.is_multiple_of(5) { "" } else { "calls back\u{2028}on Mondays" }));
     let [first, second] = tags;
     set("tags", Value::StringSet(if first == second { vec![first] } else { vec![first, second] }));
     set("scores", Value::NumberSet(vec![number_of("10.50"), number_of(&digits(&mut rng, 4)), number_of("-3e2")]));

@@ -3,6 +3,7 @@
 
 mod customers;
 mod oracle;
+mod reader;
 mod writers;
 
 use aws_sdk_dynamodb::Client;
@@ -14,6 +15,7 @@ use aws_sdk_dynamodb::types::{
 
 pub use customers::{Bulk, customer};
 pub use oracle::{Differences, Oracle};
+pub use reader::{open, open_all};
 pub use writers::{Writers, Written};
 
 use crate::item::{Item, Key, KeyError, KeyNames};
@@ -23,7 +25,7 @@ use crate::store::item_to;
 pub const TABLE: &str = "reseal-demo-customers";
 
 /// The attributes of a customer and their crypto actions, as a job file has them.
-pub const ACTIONS: &str = r#"tenant = "SIGN_ONLY"
+const ACTIONS: &str = r#"tenant = "SIGN_ONLY"
 id = "SIGN_ONLY"
 region = "SIGN_ONLY"
 plan = "SIGN_ONLY"
@@ -45,9 +47,9 @@ expires-at = "DO_NOTHING"
 "#;
 
 /// The attributes of a customer that stay outside the signature.
-pub const UNSIGNED: &str = r#"["visits", "expires-at"]"#;
+const UNSIGNED: &str = r#"["visits", "expires-at"]"#;
 
-/// A world could not be made, or one of its applications failed.
+/// A world could not be made, or one of its applications or readers failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}: {problem}")]
 pub struct WorldError {
@@ -63,6 +65,10 @@ impl WorldError {
 
     fn build(error: impl std::fmt::Display) -> Self {
         Self { doing: "building a request", problem: error.to_string() }
+    }
+
+    fn while_reading(error: impl std::fmt::Display) -> Self {
+        Self { doing: "reading the table", problem: error.to_string() }
     }
 }
 
@@ -80,15 +86,41 @@ pub fn key_of(item: &Item) -> Result<Key, KeyError> {
     key_names().key_of(item)
 }
 
-/// Creates the table, with an index by region and a TTL attribute, and fills it with so many customers.
+/// The beginning of a job file for the table; `source`, `target` and `budget` are left to the caller.
+#[must_use]
+pub fn job_head() -> String {
+    format!(
+        r#"version = 1
+
+[table]
+name = "{TABLE}"
+partition_key = "tenant"
+sort_key = "id"
+schema = "frozen"
+readers = "accept-both"
+writers = "whole-item"
+
+[attributes]
+{ACTIONS}
+[unsigned]
+names = {UNSIGNED}
+"#
+    )
+}
+
+/// Creates the table, with an index by region and a TTL attribute, and fills it with the customers of these numbers.
 ///
 /// # Errors
 /// [`WorldError`] when the service refuses.
-pub async fn create(client: &Client, seed: u64, customers: u64, oracle: &Oracle) -> Result<(), WorldError> {
+pub async fn create(
+    client: &Client,
+    seed: u64,
+    customers: impl IntoIterator<Item = u64>,
+    oracle: &Oracle,
+) -> Result<(), WorldError> {
     create_table(client).await?;
-    let numbers: Vec<u64> = (0..customers).collect();
     // The two large items travel alone: 25 of them would not fit in a request.
-    let (large, usual): (Vec<u64>, Vec<u64>) = numbers.into_iter().partition(|n| Bulk::of(*n) != Bulk::Usual);
+    let (large, usual): (Vec<u64>, Vec<u64>) = customers.into_iter().partition(|n| Bulk::of(*n) != Bulk::Usual);
     for chunk in usual.chunks(25).chain(large.chunks(1)) {
         let mut requests = Vec::with_capacity(chunk.len());
         for &number in chunk {

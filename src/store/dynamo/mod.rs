@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::types::{
 use futures::future::{join, join_all};
 
 use super::table::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};
-use crate::aws::{AwsConfig, Fault};
+use crate::aws::{AwsConfig, Fault, Meaning};
 use crate::item::{Item, Key, KeyNames, Value, write_units};
 use crate::migration::{Expected, Rewrite};
 use convert::ConvertError;
@@ -103,7 +103,7 @@ impl DynamoTable {
                 let fault = Fault::of(&error);
                 // One statement may have spoilt the request for all: each gets its own.
                 let answer = |at: usize| {
-                    (fault.store_class() != StoreClass::Item)
+                    (fault.meaning() != Meaning::Item)
                         .then(|| Answer::Failed(failure(BATCH, fault.clone(), Some(&rewrites[at]))))
                 };
                 (places.iter().copied().map(answer).collect(), None)
@@ -324,9 +324,22 @@ where
     failure(operation, Fault::of(error), None)
 }
 
+/// What a fault means for a run over a table.
+fn class(fault: &Fault) -> StoreClass {
+    match fault.meaning() {
+        Meaning::Throttled => StoreClass::Throttled { reason: fault.throttling_reasons().join(", ") },
+        Meaning::Conflict => StoreClass::Conflict,
+        Meaning::Unavailable => StoreClass::Unknown,
+        Meaning::Credentials => StoreClass::Credentials,
+        Meaning::Item => StoreClass::Item,
+        Meaning::Denied => StoreClass::Denied,
+        Meaning::Fatal => StoreClass::Fatal,
+    }
+}
+
 /// The fault in words, with the remedy; without the service's words if they repeat a value of the rewrite.
 fn failure(operation: &'static str, fault: Fault, rewrite: Option<&Rewrite>) -> StoreError {
-    let class = fault.store_class();
+    let class = class(&fault);
     let repeats = rewrite.is_some_and(|rewrite| values_of(rewrite).any(|value| is_told(value, fault.message())));
     let fault = if repeats { fault.without_message() } else { fault };
     let problem = match (&class, operation) {

@@ -35,6 +35,8 @@ pub struct Shape {
     pub unsigned_prefix: Option<&'static str>,
     /// The longest attribute name, in characters.
     pub name_length: usize,
+    /// Whether the items carry beacons, which belong to the format but to no signature.
+    pub beacons: bool,
     /// Whether the shape is also sealed with KMS, whose encryption contexts are limited to some 8 KB.
     pub with_kms: bool,
 }
@@ -49,6 +51,7 @@ const SHAPES: &[Shape] = &[
     Shape { name: "empty", kinds: &[Kind::Empty], keys: &[Kind::Binary], ..PLAIN },
     Shape { name: "nested", kinds: &[Kind::List, Kind::Map, Kind::Deep], keys: &[Kind::Binary, Kind::String], ..PLAIN },
     Shape { name: "fifty", encrypted: 50, signed: 8, unsigned_prefix: Some(":"), with_kms: true, ..PLAIN },
+    Shape { name: "beacons", beacons: true, with_kms: true, ..PLAIN },
     Shape { name: "large", kinds: &[Kind::Large], encrypted: 2, signed: 1, ..PLAIN },
 ];
 const PLAIN: Shape = Shape {
@@ -60,6 +63,7 @@ const PLAIN: Shape = Shape {
     unsigned_names: 0,
     unsigned_prefix: None,
     name_length: 20,
+    beacons: false,
     with_kms: false,
 };
 const KEY_PAIR: &[Kind] = &[KEYS[0], KEYS[2]];

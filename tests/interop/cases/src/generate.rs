@@ -160,6 +160,11 @@ impl Schema {
                 }
             }
         }
+        if shape.beacons {
+            item.insert("aws_dbe_v_1".to_owned(), json!({ "S": " " }));
+            item.insert("aws_dbe_b_name".to_owned(), json!({ "S": format!("{:03x}", random.below(4096)) }));
+            item.insert("aws_dbe_b_set".to_owned(), json!({ "SS": ["07", "5a"] }));
+        }
         Json::Object(item)
     }
 }

@@ -1,6 +1,8 @@
-//! CPU time of sealing and opening an item: reseal beside the official library, in turns, on the same items, under
-//! one raw AES key. Prints a Markdown table. Run by `scripts/bench-official.sh`.
+//! CPU time of sealing and opening an item: the official library in this process, reseal in another
+//! (`benches/beside_official.rs`), in turns, on the same items, under one raw AES key. Prints a Markdown table. Run by
+//! `scripts/bench-official.sh`.
 
+mod other;
 mod shape;
 
 use std::error::Error;
@@ -9,9 +11,14 @@ use cpu_time::ProcessTime;
 use official::dynamodb_json::{self, Item};
 use official::encryptor;
 use official::job::Job;
+use other::Other;
+use serde_json::{Value as Json, json};
 use tokio::runtime::Runtime;
 
 use shape::{SHAPES, Shape};
+
+/// Any failure, as a sentence.
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// Rounds of which the medians are taken; in each, every contestant does every step once.
 const ROUNDS: usize = 31;
@@ -23,39 +30,44 @@ const SUITES: [(&str, &str); 2] = [
     ("HMAC + ECDSA P-384", "ALG_AES_256_GCM_HKDF_SHA512_COMMIT_KEY_ECDSA_P384_SYMSIG_HMAC_SHA384"),
 ];
 
-fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+fn main() -> Result<(), Failure> {
+    let mut command = std::env::args().skip(1);
+    let program = command.next().ok_or("usage: compare PROGRAM [ARGUMENT]...: reseal's half of the benchmark")?;
+    let arguments: Vec<String> = command.collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     println!("| suite | item | step | official, us | reseal, us | ratio |\n|---|---|---|---:|---:|---:|");
     for (suite_name, suite) in SUITES {
         for shape in &SHAPES {
-            let job: Job = toml::from_str(&shape.job(suite))?;
-            let official = official_side(&runtime, &job, shape)?;
-            for (step, times) in [("seal", official.seal), ("open", official.open)] {
-                println!("| {suite_name} | {} | {step} | {times:.1} | | |", shape.name);
+            let other = Other::start(&program, &arguments)?;
+            for (step, [official, reseal]) in ["seal", "open"].iter().zip(medians(&runtime, shape, suite, other)?) {
+                let ratio = official / reseal;
+                println!("| {suite_name} | {} | {step} | {official:.1} | {reseal:.1} | {ratio:.1} |", shape.name);
             }
         }
     }
     Ok(())
 }
 
-struct Times {
-    seal: f64,
-    open: f64,
-}
-
-fn official_side(runtime: &Runtime, job: &Job, shape: &Shape) -> Result<Times, Box<dyn Error + Send + Sync>> {
-    let encryptor = runtime.block_on(encryptor::for_job(job))?;
-    let items: Vec<Item> =
-        (0..ITEMS).map(|index| dynamodb_json::item_from(&shape.item(index))).collect::<Result<_, _>>()?;
-    let mut seal = Vec::new();
-    let mut open = Vec::new();
+/// Of sealing and of opening, the medians of the official library and of reseal.
+fn medians(runtime: &Runtime, shape: &Shape, suite: &str, mut other: Other) -> Result<[[f64; 2]; 2], Failure> {
+    let job = shape.job(suite);
+    let items: Vec<Json> = (0..ITEMS).map(|index| shape.item(index)).collect();
+    other.tell(&json!({ "job": job, "items": items }).to_string())?;
+    let encryptor = runtime.block_on(encryptor::for_job(&toml::from_str::<Job>(&job)?))?;
+    let items: Vec<Item> = items.iter().map(dynamodb_json::item_from).collect::<Result<_, _>>()?;
+    let mut times: [[Vec<f64>; 2]; 2] = std::array::from_fn(|_| Default::default());
     for _ in 0..ROUNDS {
         let (sealed, time) = timed(items.clone(), |item| runtime.block_on(encryptor::seal(&encryptor, item)))?;
-        seal.push(time);
-        let (_, time) = timed(sealed, |item| runtime.block_on(encryptor::open(&encryptor, item)))?;
-        open.push(time);
+        times[0][0].push(time);
+        times[0][1].push(other.time("seal")?);
+        let (opened, time) = timed(sealed, |item| runtime.block_on(encryptor::open(&encryptor, item)))?;
+        times[1][0].push(time);
+        times[1][1].push(other.time("open")?);
+        if opened != items {
+            return Err("an item came back changed".into());
+        }
     }
-    Ok(Times { seal: median(seal), open: median(open) })
+    Ok(times.map(|step| step.map(median)))
 }
 
 /// Does one step to each item; the results, and the microseconds of CPU time that one took.
