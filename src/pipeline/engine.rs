@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::event::{Event, Observer};
 use super::pool::{Panicked, Pool};
@@ -75,6 +76,9 @@ pub struct Settings {
     pub drain: Duration,
     /// Fills with bytes from a cryptographically secure generator.
     pub entropy: fn(&mut [u8]),
+    /// The wall clock. Nothing is decided by its time, only by its jumps against tokio's: they tell that the machine was
+    /// suspended, or its clock was set (rule M).
+    pub wall: fn() -> SystemTime,
 }
 
 /// A run cannot go on. What was committed stays, and a later run resumes from it.
@@ -122,7 +126,13 @@ pub(super) struct Engine {
     pub(super) open_failures: Mutex<HashSet<Key>>,
     /// Items that may still be rewritten.
     tickets: AtomicU64,
+    /// When the run began, on both clocks.
+    began: (Instant, SystemTime),
 }
+
+/// By how many seconds the wall clock went ahead of tokio's clock since the run began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drift(f64);
 
 impl Engine {
     pub(super) fn new(ports: Ports, policy: Arc<Policy>, settings: Settings) -> Self {
@@ -137,6 +147,7 @@ impl Engine {
             proven: tokio::sync::Mutex::default(),
             open_failures: Mutex::default(),
             tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX / 2)),
+            began: (Instant::now(), (settings.wall)()),
             ports,
             policy,
             settings,
@@ -146,6 +157,21 @@ impl Engine {
     pub(super) fn tell(&self, event: &Event) {
         tracing::debug!(?event);
         self.ports.observer.on(event);
+    }
+
+    /// The drift of the clocks now: to be taken before items are read.
+    pub(super) fn drift(&self) -> Drift {
+        let (began, wall_began) = self.began;
+        let wall = match (self.settings.wall)().duration_since(wall_began) {
+            Ok(ahead) => ahead.as_secs_f64(),
+            Err(behind) => -behind.duration().as_secs_f64(),
+        };
+        Drift(wall - began.elapsed().as_secs_f64())
+    }
+
+    /// Whether the wall clock has jumped since: what was read then must be read again before it is written (rule M).
+    pub(super) fn jumped_since(&self, then: Drift) -> bool {
+        (self.drift().0 - then.0).abs() > JUMP_SECONDS
     }
 
     /// Tells of a page that is durable, and of what the run consumed so far.
@@ -214,6 +240,9 @@ impl Engine {
         self.tell(&Event::Throttled { reason: reason.to_owned() });
     }
 }
+
+/// More than clocks are slewed while a page is worked on, and less than a lease would last.
+const JUMP_SECONDS: f64 = 5.0;
 
 /// How often credentials are tried again while a run holds for them.
 const HOLD: Duration = Duration::from_secs(5);

@@ -31,6 +31,7 @@ pub use throttle::Throttle;
 pub use verify::{Finding, Verification, verify};
 
 use self::engine::Engine;
+use self::lane::Seen;
 use self::page::PageDone;
 use crate::item::Key;
 use crate::migration::{Failure, Policy, Tally};
@@ -174,6 +175,7 @@ const KEYS_PER_PAGE: usize = 100;
 
 /// Works on some keys; gives back their tally, and whether the limit on rewrites cut it short.
 async fn work_on_keys(engine: &Arc<Engine>, journal: &dyn Journal, keys: &[&Key]) -> Result<(Tally, bool), RunError> {
+    let drift = engine.drift();
     let (mut items, mut gone) = (Vec::new(), Vec::new());
     for key in keys {
         match engine.read_one(key).await? {
@@ -181,7 +183,8 @@ async fn work_on_keys(engine: &Arc<Engine>, journal: &dyn Journal, keys: &[&Key]
             None => gone.push((*key).clone()),
         }
     }
-    let PageDone { mut tally, failures, mut done, cut } = page::process(Arc::clone(engine), items).await?;
+    let PageDone { mut tally, failures, mut done, cut } =
+        page::process(Arc::clone(engine), Seen { items, drift }).await?;
     tally += Tally { scanned: gone.len() as u64, superseded: gone.len() as u64, ..Tally::default() };
     done.extend(gone);
     journal.record(&failures, &done).await?;
@@ -254,7 +257,7 @@ async fn run_lane(
     stop: &CancellationToken,
 ) -> Result<bool, RunError> {
     let (mut durable, mut lane_cut) = (from.clone(), false);
-    let mut pages = lane::work(engine, segment, from, |engine, items| Box::pin(page::process(engine, items)), stop);
+    let mut pages = lane::work(engine, segment, from, |engine, seen| Box::pin(page::process(engine, seen)), stop);
     while let Some(page) = pages.next().await {
         let (PageDone { tally, failures, done, cut }, cursor) = page?;
         if cut {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
 
-use super::engine::{Engine, RunError};
+use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
 use super::keys::KeyFault;
+use super::lane::Seen;
 use super::writer::Sent;
 use crate::crypto::{KEY_BYTES, Secret, WrappedKey};
 use crate::format::dbesdk::{self, Prepared, Sealed};
@@ -73,7 +74,8 @@ struct Made {
 }
 
 /// Brings one page to the target, as far as that is possible.
-pub(super) async fn process(engine: Arc<Engine>, items: Vec<Item>) -> Result<PageDone, RunError> {
+pub(super) async fn process(engine: Arc<Engine>, seen: Seen) -> Result<PageDone, RunError> {
+    let Seen { items, mut drift } = seen;
     let mut page = PageDone { tally: Tally { scanned: items.len() as u64, ..Tally::default() }, ..PageDone::default() };
     let mut tasks: Vec<Task> = items.into_iter().map(|item| Task { item, looks: 0, ticket: false }).collect();
     let mut waiting = Vec::new();
@@ -88,7 +90,10 @@ pub(super) async fn process(engine: Arc<Engine>, items: Vec<Item>) -> Result<Pag
         let ready = page.sort(&engine, tasks, &mut waiting).await?;
         let made = page.make(&engine, ready).await?;
         prove(&engine, &made).await?;
-        tasks = page.write(&engine, made).await?;
+        // What is given back is read while this round is written.
+        let read_from = engine.drift();
+        tasks = page.write(&engine, made, drift).await?;
+        drift = read_from;
     }
     page.tally.skipped = waiting.len() as u64;
     page.cut = !waiting.is_empty();
@@ -225,13 +230,13 @@ impl PageDone {
     }
 
     /// Writes, and sorts out the answers (rule R). Gives back what must be looked at again.
-    async fn write(&mut self, engine: &Arc<Engine>, made: Vec<Made>) -> Result<Vec<Task>, RunError> {
+    async fn write(&mut self, engine: &Arc<Engine>, made: Vec<Made>, drift: Drift) -> Result<Vec<Task>, RunError> {
         if made.is_empty() {
             return Ok(Vec::new());
         }
         let (tasks, rewrites): (Vec<_>, Vec<_>) =
             made.into_iter().map(|made| (made.task, made.verified.rewrite)).unzip();
-        let outcomes = engine.send(&rewrites).await?;
+        let outcomes = engine.send(&rewrites, drift).await?;
         // Nothing was sent because every item was gone: each is looked at again by its key.
         let outcomes = outcomes.unwrap_or_else(|| rewrites.iter().map(|_| Sent::ConditionFailed(None)).collect());
         let mut again = Vec::new();
@@ -241,7 +246,7 @@ impl PageDone {
                 _ => false,
             };
             if holds(&outcome) {
-                outcome = engine.send_single(&rewrite).await?;
+                outcome = engine.send_single(&rewrite, drift).await?;
                 if holds(&outcome) {
                     let detail = "the service says that the item changed and returns it unchanged; write it by hand, and \
                                   report the service";

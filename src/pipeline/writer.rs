@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use base64::Engine as _;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
-use super::engine::{Engine, RunError};
+use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
 use super::retry::Tries;
 use crate::item::{Item, write_units};
@@ -38,8 +38,9 @@ pub(super) enum Sent {
 
 impl Engine {
     /// Sends rewrites of distinct keys and waits for all their outcomes, in their order. `None` when nothing was sent
-    /// because every item was gone before the ground could be proved.
-    pub(super) async fn send(&self, rewrites: &[Rewrite]) -> Result<Option<Vec<Sent>>, RunError> {
+    /// because every item was gone before the ground could be proved. `drift` is that of the clocks before the items were
+    /// read.
+    pub(super) async fn send(&self, rewrites: &[Rewrite], drift: Drift) -> Result<Option<Vec<Sent>>, RunError> {
         let Some(via) = self.ground(rewrites).await? else { return Ok(None) };
         let mut queue = self.batches(rewrites).into_iter();
         let mut flight = FuturesUnordered::new();
@@ -49,7 +50,7 @@ impl Engine {
                 && let Some(range) = queue.next()
             {
                 flight.push(async move {
-                    let outcomes = self.send_batch(&rewrites[range.clone()], via).await?;
+                    let outcomes = self.send_batch(&rewrites[range.clone()], via, drift).await?;
                     Ok::<_, RunError>((range, outcomes))
                 });
             }
@@ -63,11 +64,11 @@ impl Engine {
     }
 
     /// One rewrite by a single update, after a probe of it: the second opinion when a condition seems defective.
-    pub(super) async fn send_single(&self, rewrite: &Rewrite) -> Result<Sent, RunError> {
+    pub(super) async fn send_single(&self, rewrite: &Rewrite, drift: Drift) -> Result<Sent, RunError> {
         let rewrite = std::slice::from_ref(rewrite);
         match self.probe(rewrite, Via::Single).await? {
             Probe::Honoured => {
-                let mut sent = self.send_batch(rewrite, Via::Single).await?;
+                let mut sent = self.send_batch(rewrite, Via::Single, drift).await?;
                 Ok(sent.pop().expect("one outcome per rewrite"))
             }
             Probe::AllGone => Ok(Sent::ConditionFailed(None)),
@@ -77,7 +78,7 @@ impl Engine {
 
     /// Sends one batch until each of its rewrites has an outcome. What is sent again is the same bytes under the same
     /// condition, so a write that was applied although its answer was lost fails its condition and is recognised.
-    async fn send_batch(&self, rewrites: &[Rewrite], mut via: Via) -> Result<Vec<Sent>, RunError> {
+    async fn send_batch(&self, rewrites: &[Rewrite], mut via: Via, drift: Drift) -> Result<Vec<Sent>, RunError> {
         let mut sent: Vec<Option<Sent>> = rewrites.iter().map(|_| None).collect();
         let mut tries = Tries::default();
         loop {
@@ -86,11 +87,12 @@ impl Engine {
                 return Ok(sent.into_iter().flatten().collect());
             }
             // Nearly always all are open, and nothing need be copied.
-            let batch: Cow<'_, [Rewrite]> = match open.len() == rewrites.len() {
-                true => rewrites.into(),
-                false => open.iter().map(|i| rewrites[*i].clone()).collect(),
+            let batch: Cow<'_, [Rewrite]> = if open.len() == rewrites.len() {
+                rewrites.into()
+            } else {
+                open.iter().map(|i| rewrites[*i].clone()).collect()
             };
-            let answers = self.update(&batch, via).await;
+            let answers = self.update(&batch, via, drift).await;
             let mut worst: Option<StoreError> = None;
             for (i, answer) in open.into_iter().zip(answers) {
                 sent[i] = match answer {
@@ -142,10 +144,15 @@ impl Engine {
         Ok(())
     }
 
-    /// One call under the write budget.
-    async fn update(&self, batch: &[Rewrite], via: Via) -> Vec<Answer> {
+    /// One call under the write budget. If the wall clock has jumped since the items were read, nothing is sent, and it is
+    /// as if their conditions had failed: they are read again first.
+    async fn update(&self, batch: &[Rewrite], via: Via, drift: Drift) -> Vec<Answer> {
         let estimate: f64 = batch.iter().map(|rewrite| f64::from(self.units(rewrite))).sum();
         self.write.acquire(estimate).await;
+        if self.jumped_since(drift) {
+            self.write.settle(estimate, Some(0.0));
+            return batch.iter().map(|_| Answer::ConditionFailed(None)).collect();
+        }
         let update = self.ports.table.update(batch, via).await;
         let lost = |answer: &Answer| matches!(answer, Answer::Failed(error) if error.class == StoreClass::Unknown);
         let actual = update.units.unwrap_or(0.0) + update.unreported;
@@ -229,7 +236,7 @@ impl Engine {
             };
             let (mut tries, mut vanished) = (Tries::default(), 0);
             loop {
-                let answer = self.update(std::slice::from_ref(&probe), via).await.pop();
+                let answer = self.update(std::slice::from_ref(&probe), via, self.drift()).await.pop();
                 match answer.expect("one answer per rewrite") {
                     Answer::ConditionFailed(Some(_)) => return Ok(Probe::Honoured),
                     Answer::ConditionFailed(None) if self.read_one(key).await?.is_none() => break,

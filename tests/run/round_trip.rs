@@ -124,6 +124,7 @@ async fn run(bench: &Bench, policy: &Policy, keyring: &Arc<dyn Keyring>) -> Repo
         pool: Pool::Rayon,
         drain: Duration::from_secs(30),
         entropy: |bytes| rand::fill(bytes),
+        wall: std::time::SystemTime::now,
     };
     let state = bench.path(if sealing { "there" } else { "back" });
     let plan: Fingerprint = [].into_iter().collect();

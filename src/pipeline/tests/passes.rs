@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::world::{World, at_update, before_update, customer, customer_with, key, raw, schema};
+use super::world::{World, at_update, before_update, customer, customer_with, is_probe, key, raw, schema};
 use crate::crypto::Suite;
 use crate::format::dbesdk::{self, Inspection};
 use crate::item::{Item, Value};
@@ -262,4 +262,28 @@ async fn the_failed_items_of_a_pass_are_told_of_once() {
     world.run_with(at_update(0, |_| TableFault::AnswerLost)).await.unwrap();
     assert_eq!(world.heard(|event| matches!(event, Event::PassEnded { .. })), 2);
     assert_eq!(world.heard(|event| matches!(event, Event::Failed { .. })), 2, "once in each pass");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_answers_are_found_out_when_sealed_items_are_rewritten() {
+    for to_plaintext in [false, true] {
+        for then in [TableFault::None, TableFault::WithoutItem, TableFault::AnswerLost] {
+            let mut world = World::of(4);
+            world.run().await;
+            world.retarget("k2", Suite::HmacSha384);
+            if to_plaintext {
+                world.policy.target = Target::Plaintext;
+            }
+            let before = world.table.counts().written;
+            let mut faults = [TableFault::AnswerLost, then.clone()].into_iter();
+            let script = move |_: &MemoryTable, call: Call<'_>| match call {
+                Call::Update(rewrites, _) if !is_probe(rewrites) => faults.next().unwrap_or(TableFault::None),
+                _ => TableFault::None,
+            };
+            let report = world.run_with(script).await.unwrap();
+            assert_eq!((&report.ended, rewritten(&report)), (&Ended::Complete, vec![4, 0]), "{then:?}");
+            assert_eq!((report.failures.len(), world.table.counts().written - before), (0, 4), "each written once");
+            world.demand_all(4).await;
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! A table of customers, the job that seals it, and everything that a run needs.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 use crate::crypto::{Recipient, Suite};
 use crate::format::dbesdk::{self, Inspection};
@@ -38,6 +41,7 @@ pub(super) struct World {
 impl World {
     /// An empty table, to be sealed with the key `k1`.
     pub(super) fn new() -> Self {
+        jump(Duration::ZERO, Duration::ZERO);
         let keyring = raw("k1");
         Self {
             table: Arc::new(MemoryTable::new(names())),
@@ -253,5 +257,24 @@ fn settings() -> Settings {
         pool: Pool::Inline,
         drain: Duration::from_secs(30),
         entropy: rand::fill,
+        wall,
     }
+}
+
+thread_local! {
+    /// By how much the wall clock was set forward, or back, on this test's thread.
+    static JUMPED: Cell<(Duration, Duration)> = const { Cell::new((Duration::ZERO, Duration::ZERO)) };
+    static BEGAN: Instant = Instant::now();
+}
+
+/// A wall clock that goes along with tokio's, and jumps.
+fn wall() -> SystemTime {
+    let (forward, back) = JUMPED.get();
+    let elapsed = BEGAN.with(Instant::elapsed);
+    SystemTime::UNIX_EPOCH + Duration::from_hours(24) + elapsed + forward - back
+}
+
+/// Sets the wall clock of this test's thread.
+pub(super) fn jump(forward: Duration, back: Duration) {
+    JUMPED.set((forward, back));
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::world::{World, at_update, before_update, customer, customer_with, is_probe, key};
+use super::world::{World, at_update, before_update, customer, customer_with, is_probe, jump, key};
 use crate::format::dbesdk;
 use crate::item::{Item, Number, Value};
 use crate::migration::{FailureKind, Rewrite, Tally};
@@ -349,4 +350,29 @@ async fn a_run_that_is_denied_stops() {
     let script = at_update(0, |_| TableFault::Refused(StoreClass::Fatal));
     assert!(world.run_with(script).await.is_err());
     assert_eq!(world.table.counts().written, 0);
+}
+
+/// Rule M: while the machine slept, another might have taken over.
+#[tokio::test(start_paused = true)]
+async fn after_a_jump_of_the_wall_clock_items_are_read_again_before_they_are_written() {
+    let (no, slew, hour) = (Duration::ZERO, Duration::from_secs(3), Duration::from_hours(1));
+    for (forward, back, reads) in [(no, no, 0), (slew, no, 0), (hour, no, 4), (no, hour, 4)] {
+        let mut world = World::of(CUSTOMERS);
+        let table = Arc::clone(&world.table);
+        let mut calls = 0;
+        world.keyring = Arc::new(FaultyKeyring::new(Arc::clone(&world.keyring), move |_| {
+            calls += 1;
+            if calls == 1 {
+                jump(forward, back);
+                put(&table, customer_with(0, "region", "us"));
+            }
+            KeyFault::None
+        }));
+        let report = world.run().await;
+        assert_eq!((report.ended, world.table.counts().gets), (Ended::Complete, reads));
+        assert_eq!(report.passes[0].1, tally(4, 0, reads.max(1)), "a jump is looked at like a failed condition");
+        assert_eq!(world.table.counts().conditions_failed, 1 + u64::from(reads == 0), "the probe, and the put");
+        world.demand(&customer_with(0, "region", "us")).await;
+        world.demand(&customer(1)).await;
+    }
 }
