@@ -44,7 +44,7 @@ const PURE_FLOOR_MAX: u8 = 2;
 /// Crates that may be named in these files and folders only.
 const AT_HOME: [(&str, &[&str]); 7] = [
     ("aws_sdk_", &["aws/", "store/dynamo", "keyring/kms", "cli/demo", "local/"]),
-    ("aws_config", &["aws/", "cli/demo", "local/"]),
+    ("aws_config::", &["aws/", "cli/demo", "local/"]),
     ("rusqlite", &["store/sqlite", "local/"]),
     ("rayon", &["pipeline/"]),
     ("dynoxide", &["local/"]),
@@ -104,7 +104,7 @@ fn names(code: &str, name: &str) -> bool {
     code.match_indices(name).any(|(at, _)| {
         let before = code[..at].bytes().next_back().is_some_and(word);
         let after = code[at + name.len()..].bytes().next().is_some_and(word);
-        !before && (name.ends_with('_') || !after)
+        !before && (name.ends_with(['_', ':']) || !after)
     })
 }
 

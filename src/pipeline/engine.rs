@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::event::{Event, Observer};
 use super::pool::{Panicked, Pool};
-use super::retry::pause;
+use super::retry::{Tries, pause};
 use super::throttle::Throttle;
 use crate::item::Key;
 use crate::keyring::{Keyring, KeyringError};
@@ -136,7 +136,7 @@ impl Engine {
             single_only: AtomicBool::new(false),
             proven: tokio::sync::Mutex::default(),
             open_failures: Mutex::default(),
-            tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX)),
+            tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX / 2)),
             ports,
             policy,
             settings,
@@ -164,6 +164,11 @@ impl Engine {
         self.tickets.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
     }
 
+    /// Gives a ticket back: its item was not rewritten after all.
+    pub(super) fn unused_ticket(&self) {
+        self.tickets.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Loads the open entries of the failure ledger, so that pages can close them.
     pub(super) async fn load_failures(&self, journal: &dyn Journal) -> Result<(), JournalError> {
         let keys = journal.open_failures().await?.into_iter().map(|failure| failure.key).collect();
@@ -176,19 +181,37 @@ impl Engine {
         self.open_failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sleeps before a request is made again.
+    /// Sleeps before a request is made again, after so many of a kind that failed.
     pub(super) async fn back_off(&self, attempts: u32) {
         let mut byte = [0_u8; 1];
         (self.settings.entropy)(&mut byte);
         tokio::time::sleep(pause(attempts, f64::from(byte[0]) / 255.0)).await;
     }
 
-    /// Waits for the operator to mend something, and says so once per wait.
-    pub(super) async fn hold(&self, attempts: u32, reason: &str) {
-        if attempts == 0 {
+    /// Waits after a request without an answer; `false` when there were too many in a row.
+    pub(super) async fn silent(&self, tries: &mut Tries) -> bool {
+        if tries.silences >= SILENCES {
+            return false;
+        }
+        self.back_off(tries.silences).await;
+        tries.silences += 1;
+        true
+    }
+
+    /// Waits for the operator to mend something, and says so once per request.
+    pub(super) async fn hold(&self, tries: &mut Tries, reason: &str) {
+        tries.silences = 0;
+        if !std::mem::replace(&mut tries.held, true) {
             self.tell(&Event::Holding { reason: reason.to_owned() });
         }
         tokio::time::sleep(HOLD).await;
+    }
+
+    /// The service asks for fewer requests.
+    pub(super) fn slow_down(&self, throttle: &Throttle, tries: &mut Tries, reason: &str) {
+        tries.silences = 0;
+        throttle.slow_down(reason);
+        self.tell(&Event::Throttled { reason: reason.to_owned() });
     }
 }
 
@@ -196,4 +219,4 @@ impl Engine {
 const HOLD: Duration = Duration::from_secs(5);
 
 /// Requests that may fail without an answer, one after the other, before the run stops: about five minutes of pauses.
-pub(super) const SILENCES: u32 = 64;
+const SILENCES: u32 = 64;
