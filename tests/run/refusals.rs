@@ -109,7 +109,7 @@ async fn keys_that_cannot_be_used() {
         &bench,
         &keyring("arn:aws:kms:us-east-1:key/1"),
         2,
-        &["job.toml:27: target.keyring.key_arn", "is not a key ARN"],
+        &["job.toml:27: target.keyring.key_arn", "is not the ARN of a KMS key"],
     )
     .await;
     let absent = format!("{}:key/00000000-0000-4000-8000-000000000000", arn.rsplit_once(':').unwrap().0);
