@@ -178,6 +178,9 @@ keyring = { type = "raw-aes", namespace = "acme", name = "k1", key_env = "K1" }
 write_units_per_second = 100
 "#;
 
+    /// Makes a table that fits one that does not.
+    type Change = fn(&mut TableFacts);
+
     fn job(text: &str) -> Job {
         Job::parse(text, std::path::Path::new("job.toml")).unwrap()
     }
@@ -221,7 +224,7 @@ write_units_per_second = 100
 
     #[test]
     fn what_stands_against_a_run() {
-        let cases: [(fn(&mut TableFacts), &str); 8] = [
+        let cases: [(Change, &str); 8] = [
             (|facts| facts.status = "UPDATING".to_owned(), "the table is UPDATING"),
             (|facts| drop(facts.keys.pop()), "the table's key is tenant, the job's is tenant and id"),
             (|facts| facts.indexes[0].keys[0] = "email".to_owned(), "\"email\" is a key of the index \"by-day\""),
@@ -267,7 +270,7 @@ write_units_per_second = 100
 
     #[test]
     fn what_is_worth_a_warning() {
-        let cases: [(fn(&mut TableFacts), &str); 5] = [
+        let cases: [(Change, &str); 5] = [
             (|facts| facts.point_in_time_recovery = Known::Known(false), "recovery is off"),
             (|facts| facts.point_in_time_recovery = Known::Unknown("denied".to_owned()), "recovery is on is unknown"),
             (|facts| facts.ttl = Known::Unknown("denied".to_owned()), "TTL attribute is unknown (denied)"),
