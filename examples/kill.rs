@@ -108,7 +108,9 @@ async fn test(args: &Args) -> Result<(), Failure> {
                 kills += 1;
                 let journal = bench.journal()?;
                 let opened = bench.open_sample(&mut rng).await?;
-                println!("kill {kills:>2}: {seen}; {journal}; {opened} of {SAMPLE} sampled items open, the others deleted");
+                println!(
+                    "kill {kills:>2}: {seen}; {journal}; {opened} of {SAMPLE} sampled items open, the others deleted"
+                );
             }
             Ended::Exited(code @ (0 | 5 | 6)) => println!("the run ended by itself with {code} before it was killed"),
             Ended::Exited(code) => return Err(format!("the run ended with {code}").into()),
@@ -281,9 +283,8 @@ impl<'a> Bench<'a> {
     fn command(&self, words: &[&str]) -> Result<Ran, Failure> {
         let ran = self.reseal(words).output()?;
         let code = ran.status.code().ok_or("ended by a signal")?;
-        let last = |bytes: &[u8]| {
-            String::from_utf8_lossy(bytes).trim_end().rsplit('\n').next().unwrap_or_default().to_owned()
-        };
+        let last =
+            |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().rsplit('\n').next().unwrap_or_default().to_owned();
         let output = format!("{} {}", last(&ran.stdout), last(&ran.stderr));
         println!("`reseal {}` ended with {code}: {output}", words.join(" "));
         Ok(Ran { words: words.join(" "), code, output })

@@ -151,3 +151,141 @@ fn surroundings(findings: &mut Findings, job: &Job, facts: &TableFacts) {
 fn encrypts(schema: &Schema, attribute: &str) -> bool {
     schema.action(attribute) == Some(Action::EncryptAndSign)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{IndexKind, KeyAttribute, Replica, StreamFacts, TtlFacts};
+
+    const JOB: &str = r#"version = 1
+[table]
+name = "customers"
+partition_key = "tenant"
+sort_key = "id"
+[attributes]
+tenant = "SIGN_ONLY"
+id = "SIGN_ONLY"
+day = "SIGN_ONLY"
+email = "ENCRYPT_AND_SIGN"
+[unsigned]
+names = ["expires"]
+[source]
+formats = ["plaintext"]
+[target]
+format = "dbesdk"
+keyring = { type = "raw-aes", namespace = "acme", name = "k1", key_env = "K1" }
+[budget]
+write_units_per_second = 100
+"#;
+
+    /// Makes a table that fits one that does not.
+    type Change = fn(&mut TableFacts);
+
+    fn job(text: &str) -> Job {
+        Job::parse(text, std::path::Path::new("job.toml")).unwrap()
+    }
+
+    /// A table that nothing stands against.
+    fn facts() -> TableFacts {
+        let key = |name: &str, partition| KeyAttribute { name: name.to_owned(), partition };
+        TableFacts {
+            arn: "arn:aws:dynamodb:eu-west-1:111122223333:table/customers".to_owned(),
+            name: "customers".to_owned(),
+            id: Some("an id".to_owned()),
+            status: "ACTIVE".to_owned(),
+            keys: vec![key("tenant", true), key("id", false)],
+            key_types: Vec::new(),
+            items: 10,
+            bytes: 1000,
+            indexes: vec![index("by-day", &["day", "id"], Projection::All)],
+            ttl: Known::Known(Some(ttl_on("expires"))),
+            stream: None,
+            capacity: Capacity::OnDemand { read_max: None, write_max: None },
+            replicas: Vec::new(),
+            replication: None,
+            point_in_time_recovery: Known::Known(true),
+            deletion_protection: true,
+        }
+    }
+
+    fn index(name: &str, keys: &[&str], projection: Projection) -> IndexFacts {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        IndexFacts { name: name.to_owned(), kind: IndexKind::Global, keys, projection }
+    }
+
+    fn ttl_on(attribute: &str) -> TtlFacts {
+        TtlFacts { attribute: attribute.to_owned(), status: "ENABLED".to_owned() }
+    }
+
+    #[test]
+    fn nothing_stands_against_a_table_that_fits() {
+        assert_eq!(examine(&job(JOB), &facts()), Findings::default());
+    }
+
+    #[test]
+    fn what_stands_against_a_run() {
+        let cases: [(Change, &str); 8] = [
+            (|facts| facts.status = "UPDATING".to_owned(), "the table is UPDATING"),
+            (|facts| drop(facts.keys.pop()), "the table's key is tenant, the job's is tenant and id"),
+            (|facts| facts.indexes[0].keys[0] = "email".to_owned(), "\"email\" is a key of the index \"by-day\""),
+            (
+                |facts| facts.indexes[0].projection = Projection::Include(vec!["email".to_owned()]),
+                "the index \"by-day\" copies the encrypted email",
+            ),
+            (
+                |facts| facts.indexes.push(index("v", &["email"], Projection::Keys)),
+                "\"email\" is a key of the index \"v\"",
+            ),
+            (|facts| facts.ttl = Known::Known(Some(ttl_on("email"))), "\"email\" is the TTL attribute: encrypted"),
+            (|facts| facts.ttl = Known::Known(Some(ttl_on("day"))), "\"day\" is the TTL attribute and would be signed"),
+            (
+                |facts| {
+                    facts.replication = Some(Replication::Eventual);
+                    facts.replicas = vec![Replica { region: "us-east-1".to_owned(), status: None }];
+                },
+                "the table replicates to us-east-1 with eventual consistency",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut facts = facts();
+            change(&mut facts);
+            let Findings { objections, .. } = examine(&job(JOB), &facts);
+            assert!(
+                matches!(&objections[..], [one] if one.problem.contains(expected) && !one.remedy.is_empty()),
+                "{expected}: {objections:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_job_acknowledges_does_not() {
+        let text = r#"acknowledge = ["signed-ttl", "partial-index:by-day", "last-writer-wins"]"#;
+        let job = job(&JOB.replace("sort_key", &format!("{text}\nsort_key")));
+        let mut facts = facts();
+        facts.ttl = Known::Known(Some(ttl_on("day")));
+        facts.indexes[0].projection = Projection::Include(vec!["email".to_owned()]);
+        facts.replication = Some(Replication::Eventual);
+        assert_eq!(examine(&job, &facts).objections, []);
+    }
+
+    #[test]
+    fn what_is_worth_a_warning() {
+        let cases: [(Change, &str); 5] = [
+            (|facts| facts.point_in_time_recovery = Known::Known(false), "recovery is off"),
+            (|facts| facts.point_in_time_recovery = Known::Unknown("denied".to_owned()), "recovery is on is unknown"),
+            (|facts| facts.ttl = Known::Unknown("denied".to_owned()), "TTL attribute is unknown (denied)"),
+            (|facts| facts.stream = Some(StreamFacts { enabled: true, view: None, arn: None }), "has a stream"),
+            (
+                |facts| facts.capacity = Capacity::Provisioned { read: 100, write: 100 },
+                "budget.write_units_per_second is 100, and the table's capacity 100",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut facts = facts();
+            change(&mut facts);
+            let Findings { objections, warnings } = examine(&job(JOB), &facts);
+            assert_eq!(objections, []);
+            assert!(matches!(&warnings[..], [one] if one.contains(expected)), "{expected}: {warnings:?}");
+        }
+    }
+}

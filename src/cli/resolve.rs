@@ -101,6 +101,7 @@ fn settings(job: &Job, facts: &TableFacts) -> Settings {
         pool: Pool::Rayon,
         drain: Duration::from_secs(30),
         entropy,
+        wall: std::time::SystemTime::now,
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     // What the job alone decides comes before any request.
     job.readiness()?;
     demand_consent(&job, args.i_understand_this_removes_encryption)?;
-    let config = aws_config().await?;
+    let config = standard_aws().await?;
     let mut plan = Plan::resolve(job, &config).await?;
     plan.demand()?;
     plan.settings.max_items = args.max_items.map(std::num::NonZeroU64::get);
@@ -60,7 +60,7 @@ pub(super) async fn plan(args: &PlanArgs) -> Result<Exit, Failure> {
 }
 
 async fn show(job: Job, json: bool) -> Result<Exit, Failure> {
-    let config = aws_config().await?;
+    let config = standard_aws().await?;
     let table = DynamoTable::read_only(&config, job.table.clone(), job.schema.keys.clone());
     let plan = Plan::resolve(job, &config).await?;
     let exit = plan::show(&plan, &table, json).await?;
@@ -71,7 +71,7 @@ async fn show(job: Job, json: bool) -> Result<Exit, Failure> {
 }
 
 /// The standard AWS configuration of this process.
-pub(super) async fn aws_config() -> Result<AwsConfig, Failure> {
+pub(super) async fn standard_aws() -> Result<AwsConfig, Failure> {
     Ok(AwsConfig::load(&Access::default()).await?)
 }
 

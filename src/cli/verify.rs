@@ -7,7 +7,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
 use super::progress::Progress;
-use super::run::{aws_config, target_keyring};
+use super::run::{standard_aws, target_keyring};
 use super::signals;
 use crate::cli::job::Job;
 use crate::cli::resolve::Plan;
@@ -17,7 +17,7 @@ use crate::store::DynamoTable;
 /// Verifies the job's table. Exit 0 only when every item is at target and opens.
 pub(super) async fn run(args: VerifyArgs) -> Result<Exit, Failure> {
     let job = Job::read(&args.job)?;
-    let config = aws_config().await?;
+    let config = standard_aws().await?;
     let table = DynamoTable::read_only(&config, job.table.clone(), job.schema.keys.clone());
     let plan = Plan::resolve(job, &config).await?;
     let progress = Progress::start(plan.facts.items, args.json);

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::event::{Event, Observer};
 use super::pool::{Panicked, Pool};
-use super::retry::pause;
+use super::retry::{Tries, pause};
 use super::throttle::Throttle;
 use crate::item::Key;
 use crate::keyring::{Keyring, KeyringError};
@@ -75,6 +76,9 @@ pub struct Settings {
     pub drain: Duration,
     /// Fills with bytes from a cryptographically secure generator.
     pub entropy: fn(&mut [u8]),
+    /// The wall clock. Nothing is decided by its time, only by its jumps against tokio's: they tell that the machine was
+    /// suspended, or its clock was set (rule M).
+    pub wall: fn() -> SystemTime,
 }
 
 /// A run cannot go on. What was committed stays, and a later run resumes from it.
@@ -122,7 +126,13 @@ pub(super) struct Engine {
     pub(super) open_failures: Mutex<HashSet<Key>>,
     /// Items that may still be rewritten.
     tickets: AtomicU64,
+    /// When the run began, on both clocks.
+    began: (Instant, SystemTime),
 }
+
+/// By how many seconds the wall clock went ahead of tokio's clock since the run began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Drift(f64);
 
 impl Engine {
     pub(super) fn new(ports: Ports, policy: Arc<Policy>, settings: Settings) -> Self {
@@ -136,7 +146,8 @@ impl Engine {
             single_only: AtomicBool::new(false),
             proven: tokio::sync::Mutex::default(),
             open_failures: Mutex::default(),
-            tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX)),
+            tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX / 2)),
+            began: (Instant::now(), (settings.wall)()),
             ports,
             policy,
             settings,
@@ -146,6 +157,21 @@ impl Engine {
     pub(super) fn tell(&self, event: &Event) {
         tracing::debug!(?event);
         self.ports.observer.on(event);
+    }
+
+    /// The drift of the clocks now: to be taken before items are read.
+    pub(super) fn drift(&self) -> Drift {
+        let (began, wall_began) = self.began;
+        let wall = match (self.settings.wall)().duration_since(wall_began) {
+            Ok(ahead) => ahead.as_secs_f64(),
+            Err(behind) => -behind.duration().as_secs_f64(),
+        };
+        Drift(wall - began.elapsed().as_secs_f64())
+    }
+
+    /// Whether the wall clock has jumped since: what was read then must be read again before it is written (rule M).
+    pub(super) fn jumped_since(&self, then: Drift) -> bool {
+        (self.drift().0 - then.0).abs() > JUMP_SECONDS
     }
 
     /// Tells of a page that is durable, and of what the run consumed so far.
@@ -164,6 +190,11 @@ impl Engine {
         self.tickets.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
     }
 
+    /// Gives a ticket back: its item was not rewritten after all.
+    pub(super) fn unused_ticket(&self) {
+        self.tickets.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Loads the open entries of the failure ledger, so that pages can close them.
     pub(super) async fn load_failures(&self, journal: &dyn Journal) -> Result<(), JournalError> {
         let keys = journal.open_failures().await?.into_iter().map(|failure| failure.key).collect();
@@ -176,24 +207,45 @@ impl Engine {
         self.open_failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sleeps before a request is made again.
+    /// Sleeps before a request is made again, after so many of a kind that failed.
     pub(super) async fn back_off(&self, attempts: u32) {
         let mut byte = [0_u8; 1];
         (self.settings.entropy)(&mut byte);
         tokio::time::sleep(pause(attempts, f64::from(byte[0]) / 255.0)).await;
     }
 
-    /// Waits for the operator to mend something, and says so once per wait.
-    pub(super) async fn hold(&self, attempts: u32, reason: &str) {
-        if attempts == 0 {
+    /// Waits after a request without an answer; `false` when there were too many in a row.
+    pub(super) async fn silent(&self, tries: &mut Tries) -> bool {
+        if tries.silences >= SILENCES {
+            return false;
+        }
+        self.back_off(tries.silences).await;
+        tries.silences += 1;
+        true
+    }
+
+    /// Waits for the operator to mend something, and says so once per request.
+    pub(super) async fn hold(&self, tries: &mut Tries, reason: &str) {
+        tries.silences = 0;
+        if !std::mem::replace(&mut tries.held, true) {
             self.tell(&Event::Holding { reason: reason.to_owned() });
         }
         tokio::time::sleep(HOLD).await;
     }
+
+    /// The service asks for fewer requests.
+    pub(super) fn slow_down(&self, throttle: &Throttle, tries: &mut Tries, reason: &str) {
+        tries.silences = 0;
+        throttle.slow_down(reason);
+        self.tell(&Event::Throttled { reason: reason.to_owned() });
+    }
 }
+
+/// More than clocks are slewed while a page is worked on, and less than a lease would last.
+const JUMP_SECONDS: f64 = 5.0;
 
 /// How often credentials are tried again while a run holds for them.
 const HOLD: Duration = Duration::from_secs(5);
 
 /// Requests that may fail without an answer, one after the other, before the run stops: about five minutes of pauses.
-pub(super) const SILENCES: u32 = 64;
+const SILENCES: u32 = 64;

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use futures::future::BoxFuture;
 
-use super::engine::{Engine, RunError, SILENCES};
-use super::event::Event;
+use super::engine::{Engine, RunError};
+use super::retry::Tries;
 use crate::crypto::{EncryptionContext, Recipient, Secret, WrappedKey};
 use crate::format::dbesdk::Sealed;
 use crate::keyring::{Keyring, KeyringClass, KeyringError};
@@ -66,7 +66,7 @@ impl Engine {
         request: impl Fn() -> BoxFuture<'a, Result<T, KeyringError>> + Send,
     ) -> Result<T, KeyringError> {
         let requests = keyring.requests();
-        let mut attempts = 0;
+        let mut tries = Tries::default();
         loop {
             if requests > 0 {
                 self.kms.acquire(f64::from(requests)).await;
@@ -81,17 +81,12 @@ impl Engine {
                     return Ok(answer);
                 }
                 Err(error) => match error.class {
-                    KeyringClass::Throttled => {
-                        let reason = error.to_string();
-                        self.kms.slow_down(&reason);
-                        self.tell(&Event::Throttled { reason });
-                    }
-                    KeyringClass::Transient if attempts < SILENCES => self.back_off(attempts).await,
-                    KeyringClass::Credentials => self.hold(attempts, &error.to_string()).await,
+                    KeyringClass::Throttled => self.slow_down(&self.kms, &mut tries, &error.to_string()),
+                    KeyringClass::Transient if self.silent(&mut tries).await => {}
+                    KeyringClass::Credentials => self.hold(&mut tries, &error.to_string()).await,
                     KeyringClass::Item | KeyringClass::Key | KeyringClass::Transient => return Err(error),
                 },
             }
-            attempts += 1;
         }
     }
 }

@@ -8,20 +8,26 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::engine::{Engine, RunError};
+use super::engine::{Drift, Engine, RunError};
 use super::pool::Panicked;
 use crate::item::{Item, Key};
 use crate::store::{Cursor, Scan};
 
+/// Items as they were read, and the drift of the clocks before that.
+pub(super) struct Seen {
+    pub(super) items: Vec<Item>,
+    pub(super) drift: Drift,
+}
+
 /// What a lane does with the items of one page. The page's task owns them to the end.
-pub(super) type Process<T> = fn(Arc<Engine>, Vec<Item>) -> BoxFuture<'static, Result<T, RunError>>;
+pub(super) type Process<T> = fn(Arc<Engine>, Seen) -> BoxFuture<'static, Result<T, RunError>>;
 
 /// A page that was worked on, with the lane's cursor after it.
 pub(super) type Done<T> = Result<(T, Cursor), RunError>;
 
 /// One page as it was read, with its place in memory.
 struct Read {
-    items: Vec<Item>,
+    seen: Seen,
     next: Option<Key>,
     memory: OwnedSemaphorePermit,
 }
@@ -59,8 +65,8 @@ pub(super) fn work<T: Send + 'static>(
         .map(move |read| {
             let engine = Arc::clone(&engine);
             AbortOnDropHandle::new(tokio::spawn(async move {
-                let Read { items, next, memory } = read?;
-                let result = process(engine, items).await?;
+                let Read { seen, next, memory } = read?;
+                let result = process(engine, seen).await?;
                 drop(memory);
                 Ok((result, next.map_or(Cursor::End, Cursor::After)))
             }))
@@ -85,12 +91,13 @@ async fn next_page(position: Position) -> Option<Next> {
     let Position { engine, segment, after, estimate } = position;
     let memory = Arc::clone(&engine.memory).acquire_owned().await.expect("the semaphore is never closed");
     let scan = Scan { segment, total_segments: engine.settings.segments, after, limit: engine.settings.page_items };
+    let drift = engine.drift();
     match engine.read_page(&scan, estimate).await {
         Ok(page) => {
             // The next page will cost about what this one did.
             let estimate = page.units.filter(|units| *units > 0.0).unwrap_or(estimate);
             let rest = page.next.clone().map(|next| Position { engine, segment, after: Some(next), estimate });
-            Some((Ok(Read { items: page.items, next: page.next, memory }), rest))
+            Some((Ok(Read { seen: Seen { items: page.items, drift }, next: page.next, memory }), rest))
         }
         Err(error) => Some((Err(error), None)),
     }

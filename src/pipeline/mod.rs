@@ -11,6 +11,8 @@ mod page;
 mod pool;
 mod reader;
 mod retry;
+#[cfg(test)]
+mod tests;
 mod throttle;
 mod verify;
 mod writer;
@@ -29,6 +31,7 @@ pub use throttle::Throttle;
 pub use verify::{Finding, Verification, verify};
 
 use self::engine::Engine;
+use self::lane::Seen;
 use self::page::PageDone;
 use crate::item::Key;
 use crate::migration::{Failure, Policy, Tally};
@@ -110,8 +113,11 @@ pub async fn run(
         engine.tell(&Event::PassEnded { pass: number, tally });
         engine.load_failures(journal.as_ref()).await?;
         if tally.rewritten == 0 {
-            forget_gone(&engine, journal.as_ref()).await?;
-            break Ended::Complete;
+            let forgotten = tokio::select! {
+                forgotten = forget_gone(&engine, journal.as_ref()) => forgotten.map(|()| Ended::Complete),
+                () = given_up(&engine, &stop.gently, stop) => Ok(Ended::Interrupted { dropped: Vec::new() }),
+            };
+            break forgotten?;
         }
         if passes.len() >= engine.settings.max_passes as usize {
             break Ended::StillFoundWork;
@@ -148,19 +154,14 @@ pub async fn run_keys(
             ended = Ended::Interrupted { dropped: Vec::new() };
             break;
         }
-        let (mut items, mut gone) = (Vec::new(), Vec::new());
-        for key in chunk {
-            match engine.read_one(key).await? {
-                Some(item) => items.push(item),
-                None => gone.push((*key).clone()),
+        let (tally, cut) = tokio::select! {
+            done = work_on_keys(&engine, journal.as_ref(), chunk) => done?,
+            () = given_up(&engine, &stop.gently, stop) => {
+                ended = Ended::Interrupted { dropped: Vec::new() };
+                break;
             }
-        }
-        let PageDone { tally, failures, mut done, cut } = page::process(Arc::clone(&engine), items).await?;
+        };
         sum += tally;
-        sum += Tally { scanned: gone.len() as u64, superseded: gone.len() as u64, ..Tally::default() };
-        done.extend(gone);
-        journal.record(&failures, &done).await?;
-        engine.page_done(None, tally);
         if cut {
             ended = Ended::Limit;
             break;
@@ -171,6 +172,25 @@ pub async fn run_keys(
 
 /// Items of a `--keys` file that are done together.
 const KEYS_PER_PAGE: usize = 100;
+
+/// Works on some keys; gives back their tally, and whether the limit on rewrites cut it short.
+async fn work_on_keys(engine: &Arc<Engine>, journal: &dyn Journal, keys: &[&Key]) -> Result<(Tally, bool), RunError> {
+    let drift = engine.drift();
+    let (mut items, mut gone) = (Vec::new(), Vec::new());
+    for key in keys {
+        match engine.read_one(key).await? {
+            Some(item) => items.push(item),
+            None => gone.push((*key).clone()),
+        }
+    }
+    let PageDone { mut tally, failures, mut done, cut } =
+        page::process(Arc::clone(engine), Seen { items, drift }).await?;
+    tally += Tally { scanned: gone.len() as u64, superseded: gone.len() as u64, ..Tally::default() };
+    done.extend(gone);
+    journal.record(&failures, &done).await?;
+    engine.page_done(None, tally);
+    Ok((tally, cut))
+}
 
 /// Works on one pass to its end, or until something stops it: `None` means that every lane is done.
 async fn run_pass(
@@ -192,17 +212,11 @@ async fn run_pass(
         lanes.spawn(async move {
             let cut = run_lane(&engine, journal.as_ref(), segment, cursor, &gently).await?;
             busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&segment);
-            if cut {
-                gently.cancel();
-            }
             Ok::<_, RunError>(cut)
         });
     }
-    let deadline = async {
-        gently.cancelled().await;
-        tokio::time::sleep(engine.settings.drain).await;
-    };
-    tokio::pin!(deadline);
+    let given_up = given_up(engine, &gently, stop);
+    tokio::pin!(given_up);
     let mut cut = false;
     loop {
         tokio::select! {
@@ -210,8 +224,7 @@ async fn run_pass(
                 Some(lane) => cut |= lane.map_err(|_| Panicked)??,
                 None => break,
             },
-            () = &mut deadline => break,
-            () = stop.at_once.cancelled() => break,
+            () = &mut given_up => break,
         }
     }
     // Dropping the set aborts the lanes that are left, and they their pages.
@@ -223,6 +236,18 @@ async fn run_pass(
     Ok(cut.then_some(Ended::Limit))
 }
 
+/// Waits until what is in flight is no longer waited for: a stop at once, or the drain deadline after a gentle one.
+async fn given_up(engine: &Engine, gently: &CancellationToken, stop: &Stop) {
+    let deadline = async {
+        gently.cancelled().await;
+        tokio::time::sleep(engine.settings.drain).await;
+    };
+    tokio::select! {
+        () = deadline => {}
+        () = stop.at_once.cancelled() => {}
+    }
+}
+
 /// One lane of a pass, every page committed in order. Says whether it was cut by the limit on rewrites.
 async fn run_lane(
     engine: &Arc<Engine>,
@@ -231,20 +256,22 @@ async fn run_lane(
     from: Cursor,
     stop: &CancellationToken,
 ) -> Result<bool, RunError> {
-    let mut durable = from.clone();
-    let mut pages = lane::work(engine, segment, from, |engine, items| Box::pin(page::process(engine, items)), stop);
+    let (mut durable, mut lane_cut) = (from.clone(), false);
+    let mut pages = lane::work(engine, segment, from, |engine, seen| Box::pin(page::process(engine, seen)), stop);
     while let Some(page) = pages.next().await {
         let (PageDone { tally, failures, done, cut }, cursor) = page?;
-        if !cut {
+        if cut {
+            // Pages that were begun after this one are finished and counted; the cursor stays before this one.
+            lane_cut = true;
+            stop.cancel();
+        }
+        if !lane_cut {
             durable = cursor;
         }
         journal.commit(Commit { segment, cursor: durable.clone(), tally, failures, done }).await?;
         engine.page_done(Some(segment), tally);
-        if cut {
-            return Ok(true);
-        }
     }
-    Ok(false)
+    Ok(lane_cut)
 }
 
 /// Closes ledger entries of items that no longer exist: no scan will ever see them done.

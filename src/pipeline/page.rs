@@ -1,15 +1,16 @@
 //! The way of a page: classified, unwrapped, sealed, verified, written, every item accounted for.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
 
-use super::engine::{Engine, RunError};
+use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
 use super::keys::KeyFault;
+use super::lane::Seen;
 use super::writer::Sent;
 use crate::crypto::{KEY_BYTES, Secret, WrappedKey};
 use crate::format::dbesdk::{self, Prepared, Sealed};
@@ -32,6 +33,22 @@ struct Task {
     item: Item,
     /// How often it was looked at before.
     looks: u32,
+    /// Whether it may be rewritten: it holds one of the run's tickets.
+    ticket: bool,
+}
+
+impl Task {
+    fn take_ticket(&mut self, engine: &Engine) -> bool {
+        self.ticket = self.ticket || engine.ticket();
+        self.ticket
+    }
+
+    /// Gives its ticket back, if it holds one.
+    fn not_rewritten(&self, engine: &Engine) {
+        if self.ticket {
+            engine.unused_ticket();
+        }
+    }
 }
 
 /// An item as sorted by its bytes.
@@ -57,22 +74,48 @@ struct Made {
 }
 
 /// Brings one page to the target, as far as that is possible.
-pub(super) async fn process(engine: Arc<Engine>, items: Vec<Item>) -> Result<PageDone, RunError> {
+pub(super) async fn process(engine: Arc<Engine>, seen: Seen) -> Result<PageDone, RunError> {
+    let Seen { items, mut drift } = seen;
     let mut page = PageDone { tally: Tally { scanned: items.len() as u64, ..Tally::default() }, ..PageDone::default() };
-    let mut tasks: Vec<Task> = items.into_iter().map(|item| Task { item, looks: 0 }).collect();
-    while !tasks.is_empty() {
-        let ready = page.sort(&engine, tasks).await?;
+    let mut tasks: Vec<Task> = items.into_iter().map(|item| Task { item, looks: 0, ticket: false }).collect();
+    let mut waiting = Vec::new();
+    loop {
+        if tasks.is_empty() {
+            // Tickets of items that were not rewritten after all serve others.
+            tasks = with_tickets(&engine, &mut waiting);
+        }
+        if tasks.is_empty() {
+            break;
+        }
+        let ready = page.sort(&engine, tasks, &mut waiting).await?;
         let made = page.make(&engine, ready).await?;
-        let made = page.prove(&engine, made).await?;
-        tasks = page.write(&engine, made).await?;
+        prove(&engine, &made).await?;
+        // What is given back is read while this round is written.
+        let read_from = engine.drift();
+        tasks = page.write(&engine, made, drift).await?;
+        drift = read_from;
     }
+    page.tally.skipped = waiting.len() as u64;
+    page.cut = !waiting.is_empty();
     debug_assert!(page.tally.balances(), "an item of a page has no outcome");
     Ok(page)
 }
 
+/// Takes tickets for items that wait for one, as far as there are any.
+fn with_tickets(engine: &Engine, waiting: &mut Vec<Task>) -> Vec<Task> {
+    let count = waiting.iter_mut().map_while(|task| task.take_ticket(engine).then_some(())).count();
+    waiting.drain(..count).collect()
+}
+
 impl PageDone {
     /// Sorts items by their bytes and opens the sealed ones: what is given back is in plaintext and wants a rewrite.
-    async fn sort(&mut self, engine: &Arc<Engine>, tasks: Vec<Task>) -> Result<Vec<(Task, Ready)>, RunError> {
+    /// Items for which there is no ticket wait.
+    async fn sort(
+        &mut self,
+        engine: &Arc<Engine>,
+        tasks: Vec<Task>,
+        waiting: &mut Vec<Task>,
+    ) -> Result<Vec<(Task, Ready)>, RunError> {
         let policy = Arc::clone(&engine.policy);
         let sorted = engine
             .settings
@@ -96,14 +139,11 @@ impl PageDone {
             })
             .await?;
         let (mut ready, mut sealed) = (Vec::new(), Vec::new());
-        for (task, sorted) in sorted {
+        for (mut task, sorted) in sorted {
             match sorted {
                 Sorted::Current => self.current(engine, &task),
-                Sorted::Refused(refusal) => self.fail(engine, &task.item, refusal),
-                Sorted::Ready(_) | Sorted::Sealed(_) if task.looks == 0 && !engine.ticket() => {
-                    self.tally.skipped += 1;
-                    self.cut = true;
-                }
+                Sorted::Refused(refusal) => self.fail(engine, &task, refusal),
+                Sorted::Ready(_) | Sorted::Sealed(_) if !task.take_ticket(engine) => waiting.push(task),
                 Sorted::Ready(content) => ready.push((task, content)),
                 Sorted::Sealed(content) => sealed.push((task, content)),
             }
@@ -125,7 +165,7 @@ impl PageDone {
         for ((task, sealed), key) in sealed.into_iter().zip(keys) {
             match key {
                 Ok((edk, key)) => unwrapped.push((task, sealed, edk, key)),
-                Err(KeyFault::Item(refusal)) => self.fail(engine, &task.item, refusal),
+                Err(KeyFault::Item(refusal)) => self.fail(engine, &task, refusal),
                 Err(KeyFault::Run(error)) => return Err(error),
             }
         }
@@ -156,7 +196,7 @@ impl PageDone {
         for ((task, ready), key) in ready.into_iter().zip(keys) {
             match key {
                 Ok(wrapped) => work.push((task, ready, wrapped)),
-                Err(KeyFault::Item(refusal)) => self.fail(engine, &task.item, refusal),
+                Err(KeyFault::Item(refusal)) => self.fail(engine, &task, refusal),
                 Err(KeyFault::Run(error)) => return Err(error),
             }
         }
@@ -189,51 +229,14 @@ impl PageDone {
         Ok(kept)
     }
 
-    /// Has the service unwrap, from its bytes, the first item of each shape of encryption context (rule V).
-    async fn prove(&mut self, engine: &Arc<Engine>, made: Vec<Made>) -> Result<Vec<Made>, RunError> {
-        let mut proven: Option<HashSet<u64>> = None;
-        let mut kept = Vec::with_capacity(made.len());
-        for made in made {
-            let Some(sealed) = &made.verified.sealed else {
-                kept.push(made);
-                continue;
-            };
-            let shape = shape(sealed);
-            if proven.is_none() {
-                proven = Some(engine.proven.lock().await.clone());
-            }
-            if proven.as_ref().is_some_and(|proven| proven.contains(&shape)) {
-                kept.push(made);
-                continue;
-            }
-            // Held while the service answers: no second item of the shape is written before.
-            let mut shared = engine.proven.lock().await;
-            if !shared.contains(&shape) {
-                match unwrapped_by_service(engine, &made, sealed).await {
-                    Ok(()) => drop(shared.insert(shape)),
-                    Err(KeyFault::Item(refusal)) => {
-                        drop(shared);
-                        self.fail(engine, &made.task.item, refusal);
-                        continue;
-                    }
-                    Err(KeyFault::Run(error)) => return Err(error),
-                }
-            }
-            proven = Some(shared.clone());
-            drop(shared);
-            kept.push(made);
-        }
-        Ok(kept)
-    }
-
     /// Writes, and sorts out the answers (rule R). Gives back what must be looked at again.
-    async fn write(&mut self, engine: &Arc<Engine>, made: Vec<Made>) -> Result<Vec<Task>, RunError> {
+    async fn write(&mut self, engine: &Arc<Engine>, made: Vec<Made>, drift: Drift) -> Result<Vec<Task>, RunError> {
         if made.is_empty() {
             return Ok(Vec::new());
         }
         let (tasks, rewrites): (Vec<_>, Vec<_>) =
             made.into_iter().map(|made| (made.task, made.verified.rewrite)).unzip();
-        let outcomes = engine.send(&rewrites).await?;
+        let outcomes = engine.send(&rewrites, drift).await?;
         // Nothing was sent because every item was gone: each is looked at again by its key.
         let outcomes = outcomes.unwrap_or_else(|| rewrites.iter().map(|_| Sent::ConditionFailed(None)).collect());
         let mut again = Vec::new();
@@ -243,22 +246,22 @@ impl PageDone {
                 _ => false,
             };
             if holds(&outcome) {
-                outcome = engine.send_single(&rewrite).await?;
+                outcome = engine.send_single(&rewrite, drift).await?;
                 if holds(&outcome) {
                     let detail = "the service says that the item changed and returns it unchanged; write it by hand, and \
                                   report the service";
-                    self.fail(engine, &task.item, Refusal::new(FailureKind::ConditionDefect, detail));
+                    self.fail(engine, &task, Refusal::new(FailureKind::ConditionDefect, detail));
                     continue;
                 }
             }
             let current = match outcome {
                 Sent::Written => None,
                 Sent::Rejected(why) => {
-                    self.fail(engine, &task.item, Refusal::new(FailureKind::Rejected, why));
+                    self.fail(engine, &task, Refusal::new(FailureKind::Rejected, why));
                     continue;
                 }
                 Sent::Contended(why) => {
-                    self.fail(engine, &task.item, Refusal::new(FailureKind::Contended, why));
+                    self.fail(engine, &task, Refusal::new(FailureKind::Contended, why));
                     continue;
                 }
                 Sent::ConditionFailed(current) => {
@@ -268,8 +271,7 @@ impl PageDone {
                         None => engine.read_one(&rewrite.key).await?,
                     };
                     let Some(current) = current else {
-                        self.tally.superseded += 1;
-                        self.closes(engine, &task.item);
+                        self.gone(engine, &task);
                         continue;
                     };
                     // Our own earlier attempt, whose answer was lost, is not looked at again.
@@ -283,9 +285,9 @@ impl PageDone {
                 }
                 Some(_) if task.looks >= engine.settings.attempts => {
                     let detail = format!("changed by others during each of {} attempts; run again", task.looks + 1);
-                    self.fail(engine, &task.item, Refusal::new(FailureKind::Contended, detail));
+                    self.fail(engine, &task, Refusal::new(FailureKind::Contended, detail));
                 }
-                Some(item) => again.push(Task { item, looks: task.looks + 1 }),
+                Some(item) => again.push(Task { item, looks: task.looks + 1, ticket: task.ticket }),
             }
         }
         Ok(again)
@@ -293,11 +295,19 @@ impl PageDone {
 
     /// The item is at target: as it was read, or by somebody else since.
     fn current(&mut self, engine: &Engine, task: &Task) {
+        task.not_rewritten(engine);
         if task.looks == 0 {
             self.tally.current += 1;
         } else {
             self.tally.superseded += 1;
         }
+        self.closes(engine, &task.item);
+    }
+
+    /// The item is gone: deleted by somebody else.
+    fn gone(&mut self, engine: &Engine, task: &Task) {
+        task.not_rewritten(engine);
+        self.tally.superseded += 1;
         self.closes(engine, &task.item);
     }
 
@@ -316,16 +326,17 @@ impl PageDone {
         match result {
             Ok(content) => Some((task, content)),
             Err(refusal) => {
-                self.fail(engine, &task.item, refusal);
+                self.fail(engine, &task, refusal);
                 None
             }
         }
     }
 
-    fn fail(&mut self, engine: &Engine, item: &Item, refusal: Refusal) {
+    fn fail(&mut self, engine: &Engine, task: &Task, refusal: Refusal) {
         self.tally.failed += 1;
+        task.not_rewritten(engine);
         let Refusal { kind, detail } = refusal;
-        match engine.policy.key_of(item) {
+        match engine.policy.key_of(&task.item) {
             Ok(key) => {
                 engine.tell(&Event::Failed { key: key.to_string(), kind: kind.name(), detail: detail.clone() });
                 self.failures.push(Failure { key, kind, detail });
@@ -336,6 +347,27 @@ impl PageDone {
             }
         }
     }
+}
+
+/// Has the service unwrap, from its bytes, the first item of each shape of encryption context (rule V).
+async fn prove(engine: &Engine, made: &[Made]) -> Result<(), RunError> {
+    let sealed = made.iter().filter_map(|made| made.verified.sealed.as_ref().map(|sealed| (made, sealed)));
+    let mut wanted: BTreeMap<u64, (&Made, &Sealed)> = BTreeMap::new();
+    for (made, sealed) in sealed {
+        wanted.entry(shape(sealed)).or_insert((made, sealed));
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    // Held while the service answers: no second item of the shape is written before.
+    let mut proven = engine.proven.lock().await;
+    for (shape, (made, sealed)) in wanted {
+        if !proven.contains(&shape) {
+            unwrapped_by_service(engine, made, sealed).await?;
+            proven.insert(shape);
+        }
+    }
+    Ok(())
 }
 
 /// Waits for many key requests, so many in flight, and gives their answers in order.
@@ -373,17 +405,23 @@ fn shape(sealed: &Sealed) -> u64 {
     hasher.finish()
 }
 
-/// Opens an item as a reader will: with a key that the service unwraps from the item's bytes.
-async fn unwrapped_by_service(engine: &Engine, made: &Made, sealed: &Sealed) -> Result<(), KeyFault> {
-    let (edk, key) = engine.unwrap_by_target(sealed).await?;
+/// Opens an item as a reader will: with a key that the service unwraps from the item's bytes. A service that refuses to
+/// unwrap what it just wrapped fails the run and not the item: it would refuse it to readers.
+async fn unwrapped_by_service(engine: &Engine, made: &Made, sealed: &Sealed) -> Result<(), RunError> {
+    let refused = |why: &str| {
+        RunError::Proof(format!(
+            "the key service does not give back the key that it wrapped{why}; nothing of this kind was written. Check \
+             the keyring's endpoint, and any proxy in front of it"
+        ))
+    };
+    let (edk, key) = engine.unwrap_by_target(sealed).await.map_err(|fault| match fault {
+        KeyFault::Item(refusal) => refused(&format!(" ({refusal})")),
+        KeyFault::Run(error) => error,
+    })?;
     let after = made.verified.rewrite.applied_to(&made.task.item);
     let plain = made.plain.as_ref().unwrap_or(&made.task.item);
     match dbesdk::open(&after, sealed, edk, &key) {
         Ok(opened) if opened.same(plain) => Ok(()),
-        _ => Err(KeyFault::Run(RunError::Proof(
-            "the key service does not give back the key that it wrapped; nothing of this kind was written. Check the \
-             keyring's endpoint, and any proxy in front of it"
-                .to_owned(),
-        ))),
+        _ => Err(refused("")),
     }
 }

@@ -1,14 +1,14 @@
 //! Strongly consistent reads under the read budget, retried where that can help.
 
-use super::engine::{Engine, RunError, SILENCES};
-use super::event::Event;
+use super::engine::{Engine, RunError};
+use super::retry::Tries;
 use crate::item::{ITEM_BYTES_MAX, Item, Key, read_units};
 use crate::store::{Page, Scan, StoreClass, StoreError};
 
 impl Engine {
     /// One page of a scan. `estimate` is what it is expected to consume, in read units.
     pub(super) async fn read_page(&self, scan: &Scan, estimate: f64) -> Result<Page, RunError> {
-        let mut attempts = 0;
+        let mut tries = Tries::default();
         loop {
             self.read.acquire(estimate).await;
             match self.ports.table.scan(scan).await {
@@ -17,9 +17,8 @@ impl Engine {
                     self.read.satisfied();
                     return Ok(page);
                 }
-                Err(error) => self.read_again(error, estimate, attempts).await?,
+                Err(error) => self.read_again(error, estimate, &mut tries).await?,
             }
-            attempts += 1;
         }
     }
 
@@ -27,32 +26,29 @@ impl Engine {
     pub(super) async fn read_one(&self, key: &Key) -> Result<Option<Item>, RunError> {
         // The size is unknown before the read: take what the largest item costs, settle what it was.
         let estimate = f64::from(read_units(ITEM_BYTES_MAX));
-        let mut attempts = 0;
+        let mut tries = Tries::default();
         loop {
             self.read.acquire(estimate).await;
             match self.ports.table.get(key).await {
                 Ok((item, units)) => {
                     let size = item.as_ref().map_or(0, Item::size);
                     self.read.settle(estimate, units.or_else(|| Some(f64::from(read_units(size)))));
+                    self.read.satisfied();
                     return Ok(item);
                 }
-                Err(error) => self.read_again(error, estimate, attempts).await?,
+                Err(error) => self.read_again(error, estimate, &mut tries).await?,
             }
-            attempts += 1;
         }
     }
 
-    async fn read_again(&self, error: StoreError, estimate: f64, attempts: u32) -> Result<(), RunError> {
+    async fn read_again(&self, error: StoreError, estimate: f64, tries: &mut Tries) -> Result<(), RunError> {
         // A throttled read consumed nothing; of one without an answer nobody knows.
         let throttled = matches!(error.class, StoreClass::Throttled { .. });
         self.read.settle(estimate, throttled.then_some(0.0));
         match &error.class {
-            StoreClass::Throttled { reason } => {
-                self.read.slow_down(reason);
-                self.tell(&Event::Throttled { reason: reason.clone() });
-            }
-            StoreClass::Conflict | StoreClass::Unknown if attempts < SILENCES => self.back_off(attempts).await,
-            StoreClass::Credentials => self.hold(attempts, &error.to_string()).await,
+            StoreClass::Throttled { reason } => self.slow_down(&self.read, tries, reason),
+            StoreClass::Conflict | StoreClass::Unknown if self.silent(tries).await => {}
+            StoreClass::Credentials => self.hold(tries, &error.to_string()).await,
             _ => return Err(error.into()),
         }
         Ok(())

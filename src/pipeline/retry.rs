@@ -1,6 +1,18 @@
-//! How long to wait before the same request is made again.
+//! How often and how long to wait before the same request is made again.
 
 use std::time::Duration;
+
+/// What came of a request so far. Each kind of answer is counted by itself: a service that asks to wait is not silent,
+/// however often it asks.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    /// Times that nobody answered, one after the other.
+    pub(super) silences: u32,
+    /// Times that something else was in the way of the item.
+    pub(super) conflicts: u32,
+    /// Whether it was told that the run holds.
+    pub(super) held: bool,
+}
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(5);

@@ -71,6 +71,7 @@ impl Throttle {
     /// taken in parts.
     pub async fn acquire(&self, units: f64) {
         let _turn = self.turn.lock().await;
+        // Units are taken last: what was taken before a pause would come on top of a second's worth after it.
         while let Some(until) = self.paused() {
             tokio::time::sleep_until(until).await;
         }
@@ -104,7 +105,8 @@ impl Throttle {
         let mut state = self.state();
         let pause = PAUSE_MIN.saturating_mul(1 << state.streak.min(10)).min(PAUSE_MAX);
         state.streak += 1;
-        state.paused_until = Some(Instant::now() + pause);
+        // An answer in between that was normal does not shorten a pause that has begun.
+        state.paused_until = state.paused_until.max(Some(Instant::now() + pause));
         state.reason = Some(reason.to_owned());
     }
 

@@ -80,8 +80,13 @@ pub async fn verify(ports: Ports, policy: &Policy, settings: Settings, stop: &St
         let (engine, stop) = (Arc::clone(&engine), stop.gently.clone());
         lanes.spawn(async move {
             let mut sum = Verification::default();
-            let mut pages =
-                lane::work(&engine, segment, Cursor::Start, |engine, items| Box::pin(examine(engine, items)), &stop);
+            let mut pages = lane::work(
+                &engine,
+                segment,
+                Cursor::Start,
+                |engine, seen| Box::pin(examine(engine, seen.items)),
+                &stop,
+            );
             while let Some(page) = pages.next().await {
                 let (page, cursor) = page?;
                 sum.add(page);

@@ -1,13 +1,15 @@
 //! The batch writer: conditional rewrites under the write budget, every answer accounted for (rules W, P, R).
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
-use super::engine::{Engine, RunError, SILENCES};
+use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
+use super::retry::Tries;
 use crate::item::{Item, write_units};
 use crate::migration::{Expected, Rewrite};
 use crate::store::{Answer, StoreClass, StoreError, Via};
@@ -18,6 +20,8 @@ const BATCH_MAX: usize = 25;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Transaction conflicts with one item before it goes to the ledger.
 const CONFLICTS: u32 = 20;
+/// Probes of an item that came back without it although it is there, before the service is blamed for that.
+const VANISHED: u32 = 2;
 
 /// What became of a rewrite in the end.
 #[derive(Debug)]
@@ -34,10 +38,11 @@ pub(super) enum Sent {
 
 impl Engine {
     /// Sends rewrites of distinct keys and waits for all their outcomes, in their order. `None` when nothing was sent
-    /// because every item was gone before the ground could be proved.
-    pub(super) async fn send(&self, rewrites: &[Rewrite]) -> Result<Option<Vec<Sent>>, RunError> {
+    /// because every item was gone before the ground could be proved. `drift` is that of the clocks before the items were
+    /// read.
+    pub(super) async fn send(&self, rewrites: &[Rewrite], drift: Drift) -> Result<Option<Vec<Sent>>, RunError> {
         let Some(via) = self.ground(rewrites).await? else { return Ok(None) };
-        let mut queue = batches(rewrites).into_iter();
+        let mut queue = self.batches(rewrites).into_iter();
         let mut flight = FuturesUnordered::new();
         let mut sent: Vec<Option<Sent>> = rewrites.iter().map(|_| None).collect();
         loop {
@@ -45,7 +50,7 @@ impl Engine {
                 && let Some(range) = queue.next()
             {
                 flight.push(async move {
-                    let outcomes = self.send_batch(&rewrites[range.clone()], via).await?;
+                    let outcomes = self.send_batch(&rewrites[range.clone()], via, drift).await?;
                     Ok::<_, RunError>((range, outcomes))
                 });
             }
@@ -58,28 +63,36 @@ impl Engine {
         Ok(Some(sent.into_iter().map(|outcome| outcome.expect("every rewrite is in one batch")).collect()))
     }
 
-    /// One rewrite by a single update: the second opinion when a condition seems defective.
-    pub(super) async fn send_single(&self, rewrite: &Rewrite) -> Result<Sent, RunError> {
-        let mut sent = self.send_batch(std::slice::from_ref(rewrite), Via::Single).await?;
-        Ok(sent.pop().expect("one outcome per rewrite"))
+    /// One rewrite by a single update, after a probe of it: the second opinion when a condition seems defective.
+    pub(super) async fn send_single(&self, rewrite: &Rewrite, drift: Drift) -> Result<Sent, RunError> {
+        let rewrite = std::slice::from_ref(rewrite);
+        match self.probe(rewrite, Via::Single).await? {
+            Probe::Honoured => {
+                let mut sent = self.send_batch(rewrite, Via::Single, drift).await?;
+                Ok(sent.pop().expect("one outcome per rewrite"))
+            }
+            Probe::AllGone => Ok(Sent::ConditionFailed(None)),
+            Probe::Refused(why) => Ok(Sent::Rejected(format!("single updates do not honour conditions ({why})"))),
+        }
     }
 
     /// Sends one batch until each of its rewrites has an outcome. What is sent again is the same bytes under the same
     /// condition, so a write that was applied although its answer was lost fails its condition and is recognised.
-    async fn send_batch(&self, rewrites: &[Rewrite], mut via: Via) -> Result<Vec<Sent>, RunError> {
+    async fn send_batch(&self, rewrites: &[Rewrite], mut via: Via, drift: Drift) -> Result<Vec<Sent>, RunError> {
         let mut sent: Vec<Option<Sent>> = rewrites.iter().map(|_| None).collect();
-        let mut attempts = 0;
+        let mut tries = Tries::default();
         loop {
             let open: Vec<usize> = (0..sent.len()).filter(|i| sent[*i].is_none()).collect();
             if open.is_empty() {
                 return Ok(sent.into_iter().flatten().collect());
             }
             // Nearly always all are open, and nothing need be copied.
-            let batch: Cow<'_, [Rewrite]> = match open.len() == rewrites.len() {
-                true => rewrites.into(),
-                false => open.iter().map(|i| rewrites[*i].clone()).collect(),
+            let batch: Cow<'_, [Rewrite]> = if open.len() == rewrites.len() {
+                rewrites.into()
+            } else {
+                open.iter().map(|i| rewrites[*i].clone()).collect()
             };
-            let answers = self.update(&batch, via).await;
+            let answers = self.update(&batch, via, drift).await;
             let mut worst: Option<StoreError> = None;
             for (i, answer) in open.into_iter().zip(answers) {
                 sent[i] = match answer {
@@ -87,7 +100,9 @@ impl Engine {
                     Answer::ConditionFailed(current) => Some(Sent::ConditionFailed(current)),
                     Answer::Failed(error) => match error.class {
                         StoreClass::Item => Some(Sent::Rejected(error.to_string())),
-                        StoreClass::Conflict if attempts >= CONFLICTS => Some(Sent::Contended(error.to_string())),
+                        StoreClass::Conflict if tries.conflicts >= CONFLICTS => {
+                            Some(Sent::Contended(error.to_string()))
+                        }
                         _ => {
                             worst = Some(worse(worst, error));
                             None
@@ -98,36 +113,46 @@ impl Engine {
             match worst {
                 Some(error) if error.class == StoreClass::Denied && via == Via::Batch => {
                     self.fall_back(&error.to_string()).await;
-                    // Items that are all gone fail their conditions in whatever way they are sent.
-                    via = self.ground(rewrites).await?.unwrap_or(Via::Single);
+                    match self.ground(rewrites).await? {
+                        Some(proved) => via = proved,
+                        // All are gone: nothing is left to write, and nothing is proved.
+                        None => {
+                            for slot in &mut sent {
+                                slot.get_or_insert(Sent::ConditionFailed(None));
+                            }
+                        }
+                    }
                 }
-                Some(error) => self.again(error, attempts).await?,
+                Some(error) => self.again(error, &mut tries).await?,
                 None => {}
             }
-            attempts += 1;
         }
     }
 
     /// Waits as an error asks for, or gives up.
-    async fn again(&self, error: StoreError, attempts: u32) -> Result<(), RunError> {
+    async fn again(&self, error: StoreError, tries: &mut Tries) -> Result<(), RunError> {
         match &error.class {
-            StoreClass::Throttled { reason } => {
-                self.write.slow_down(reason);
-                self.tell(&Event::Throttled { reason: reason.clone() });
+            StoreClass::Throttled { reason } => self.slow_down(&self.write, tries, reason),
+            StoreClass::Conflict => {
+                self.back_off(tries.conflicts).await;
+                tries.conflicts += 1;
             }
-            StoreClass::Conflict => self.back_off(attempts).await,
-            StoreClass::Unknown if attempts < SILENCES => self.back_off(attempts).await,
-            StoreClass::Credentials => self.hold(attempts, &error.to_string()).await,
+            StoreClass::Unknown if self.silent(tries).await => {}
+            StoreClass::Credentials => self.hold(tries, &error.to_string()).await,
             StoreClass::Unknown | StoreClass::Item | StoreClass::Denied | StoreClass::Fatal => return Err(error.into()),
         }
         Ok(())
     }
 
-    /// One call under the write budget.
-    async fn update(&self, batch: &[Rewrite], via: Via) -> Vec<Answer> {
-        let copies = f64::from(self.settings.write_copies.max(1));
-        let estimate: f64 = batch.iter().map(|rewrite| f64::from(write_units(rewrite.bytes)) * copies).sum();
+    /// One call under the write budget. If the wall clock has jumped since the items were read, nothing is sent, and it is
+    /// as if their conditions had failed: they are read again first.
+    async fn update(&self, batch: &[Rewrite], via: Via, drift: Drift) -> Vec<Answer> {
+        let estimate: f64 = batch.iter().map(|rewrite| f64::from(self.units(rewrite))).sum();
         self.write.acquire(estimate).await;
+        if self.jumped_since(drift) {
+            self.write.settle(estimate, Some(0.0));
+            return batch.iter().map(|_| Answer::ConditionFailed(None)).collect();
+        }
         let update = self.ports.table.update(batch, via).await;
         let lost = |answer: &Answer| matches!(answer, Answer::Failed(error) if error.class == StoreClass::Unknown);
         let actual = update.units.unwrap_or(0.0) + update.unreported;
@@ -137,6 +162,19 @@ impl Engine {
             self.write.satisfied();
         }
         update.answers
+    }
+
+    /// Write units that a rewrite will consume, in the table and in the indexes that may project the item.
+    fn units(&self, rewrite: &Rewrite) -> u32 {
+        write_units(rewrite.bytes).saturating_mul(self.settings.write_copies.max(1))
+    }
+
+    /// Cuts rewrites into batches: by count, by bytes, and so that none consumes more at once than the budget allows in
+    /// a second (rule B), an item that alone does aside.
+    fn batches(&self, rewrites: &[Rewrite]) -> Vec<Range<usize>> {
+        let units_max = self.settings.write_units.map_or(u32::MAX, std::num::NonZeroU32::get);
+        // Old and new values both travel.
+        batches(rewrites.iter().map(|rewrite| (2 * rewrite.bytes, self.units(rewrite))), units_max)
     }
 
     /// How to write, after it was proved that conditions are honoured that way (rule P).
@@ -187,20 +225,23 @@ impl Engine {
         let mut bytes = [0_u8; 24];
         (self.settings.entropy)(&mut bytes);
         let name = format!("reseal-probe-{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes));
-        for Rewrite { key, .. } in rewrites {
+        for Rewrite { key, bytes, .. } in rewrites {
             let probe = Rewrite {
                 key: key.clone(),
                 set: Vec::new(),
                 remove: vec![name.clone()],
                 condition: vec![(name.clone(), Expected::Exists)],
-                bytes: 1,
+                // A failed condition is charged like a write of the item.
+                bytes: *bytes,
             };
-            let mut attempts = 0;
+            let (mut tries, mut vanished) = (Tries::default(), 0);
             loop {
-                let answer = self.update(std::slice::from_ref(&probe), via).await.pop();
+                let answer = self.update(std::slice::from_ref(&probe), via, self.drift()).await.pop();
                 match answer.expect("one answer per rewrite") {
                     Answer::ConditionFailed(Some(_)) => return Ok(Probe::Honoured),
                     Answer::ConditionFailed(None) if self.read_one(key).await?.is_none() => break,
+                    // It may have been made anew just after the probe.
+                    Answer::ConditionFailed(None) if vanished < VANISHED => vanished += 1,
                     Answer::ConditionFailed(None) => {
                         return Ok(Probe::Refused("it does not return the item with a failed condition".to_owned()));
                     }
@@ -213,9 +254,8 @@ impl Engine {
                     Answer::Failed(error) if error.class == StoreClass::Item => {
                         return Ok(Probe::Refused(error.to_string()));
                     }
-                    Answer::Failed(error) => self.again(error, attempts).await?,
+                    Answer::Failed(error) => self.again(error, &mut tries).await?,
                 }
-                attempts += 1;
             }
         }
         Ok(Probe::AllGone)
@@ -229,21 +269,19 @@ enum Probe {
     Refused(String),
 }
 
-/// Cuts rewrites into batches by count and by bytes.
-fn batches(rewrites: &[Rewrite]) -> Vec<std::ops::Range<usize>> {
-    let mut ranges = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (i, rewrite) in rewrites.iter().enumerate() {
-        // Old and new values both travel.
-        let size = 2 * rewrite.bytes;
-        if i - start == BATCH_MAX || (i > start && bytes + size > BATCH_BYTES_MAX) {
-            ranges.push(start..i);
-            (start, bytes) = (i, 0);
+/// Cuts rewrites, given by their bytes on the way and their write units, into batches.
+fn batches(rewrites: impl Iterator<Item = (usize, u32)>, units_max: u32) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let (mut bytes, mut units) = (0, 0_u32);
+    for (i, (its_bytes, its_units)) in rewrites.enumerate() {
+        (bytes, units) = (bytes + its_bytes, units.saturating_add(its_units));
+        match ranges.last_mut() {
+            Some(batch) if batch.len() < BATCH_MAX && bytes <= BATCH_BYTES_MAX && units <= units_max => batch.end += 1,
+            _ => {
+                (bytes, units) = (its_bytes, its_units);
+                ranges.push(i..i + 1);
+            }
         }
-        bytes += size;
-    }
-    if start < rewrites.len() {
-        ranges.push(start..rewrites.len());
     }
     ranges
 }
@@ -268,24 +306,18 @@ fn worse(first: Option<StoreError>, second: StoreError) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::item::{Key, Value};
 
     #[test]
-    fn batches_are_cut_by_count_and_by_bytes() {
-        let rewrite = |bytes| Rewrite {
-            key: Key { partition: ("id".into(), Value::from("a")), sort: None },
-            set: vec![],
-            remove: vec![],
-            condition: vec![],
-            bytes,
+    fn batches_are_cut_by_count_by_bytes_and_by_units() {
+        let check = |rewrites: Vec<(usize, u32)>, units_max, expected: &[usize]| {
+            let lengths: Vec<usize> = batches(rewrites.into_iter(), units_max).iter().map(Range::len).collect();
+            assert_eq!(lengths, expected);
         };
-        let lengths = |sizes: Vec<usize>| -> Vec<usize> {
-            let rewrites: Vec<_> = sizes.into_iter().map(rewrite).collect();
-            batches(&rewrites).into_iter().map(|range| range.len()).collect()
-        };
-        assert_eq!(lengths(vec![]), Vec::<usize>::new());
-        assert_eq!(lengths(vec![100; 51]), vec![25, 25, 1]);
-        assert_eq!(lengths(vec![400 << 10; 11]), vec![5, 5, 1]);
-        assert_eq!(lengths(vec![3 << 20, 1]), vec![1, 1]);
+        check(vec![], 10, &[]);
+        check(vec![(100, 1); 51], 100, &[25, 25, 1]);
+        check(vec![(800 << 10, 1); 11], 100, &[5, 5, 1]);
+        check(vec![(6 << 20, 1), (1, 1)], 100, &[1, 1]);
+        check(vec![(100, 3); 7], 10, &[3, 3, 1]);
+        check(vec![(100, 30), (100, 1), (100, 30)], 10, &[1, 1, 1]);
     }
 }

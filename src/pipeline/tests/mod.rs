@@ -1,0 +1,10 @@
+//! The engine against the rules of docs/SEMANTICS.md: on paused time, with a table and a journal in memory, real
+//! cryptography, and services that fail as each test says.
+
+mod budget;
+mod crash;
+mod ground;
+mod passes;
+mod stop;
+mod world;
+mod writes;
