@@ -138,6 +138,8 @@ fn fingerprint(job: &Job, facts: &TableFacts) -> Fingerprint {
             fields.push(("target key".to_owned(), format!("{} {}", recipient.provider, recipient.key)));
         }
     }
+    let sources = job.source.keyrings.iter().map(|keyring| keyring.recipient().to_string());
+    fields.push(("source keys".to_owned(), sources.collect::<Vec<_>>().join(", ")));
     let actions = job.schema.actions.iter();
     fields.extend(actions.map(|(name, action)| (format!("action of {name}"), action.name().to_owned())));
     fields.into_iter().collect()

@@ -208,11 +208,14 @@ fn tell(report: &Report, folder: &Path, as_json: bool) -> Result<(), Failure> {
         "{last}{:.0} read units, {:.0} write units, {} KMS requests",
         report.read_units, report.write_units, report.kms_requests
     ))?;
+    output::line(format!("checkpoints and failure ledger: {}", folder.display()))?;
     output::line(match &report.ended {
         Ended::Complete if report.failures.is_empty() => {
             "complete: everything written before the last pass began is at target".to_owned()
         }
-        Ended::Complete => format!("complete, but {} items could not be done: see above", report.failures.len()),
+        Ended::Complete => {
+            format!("complete, but {} items could not be done: see above", report.failures.len())
+        }
         Ended::StillFoundWork => "the last pass still found work: run again, or stop the plaintext writers".to_owned(),
         Ended::Limit => "stopped at --max-items: run again to go on".to_owned(),
         Ended::Interrupted { dropped } if dropped.is_empty() => "interrupted: run again to go on".to_owned(),
