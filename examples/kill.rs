@@ -53,6 +53,14 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// Runs that may be needed to complete, once the writers have stopped.
 const COMPLETING_MAX: usize = 5;
 
+/// Few read units make small pages, and so many commits in a pass.
+const BUDGET: &str = "
+[budget]
+read_units_per_second = 120
+write_units_per_second = 4000
+kms_requests_per_second = 5000
+";
+
 #[derive(Debug, Parser)]
 #[command(about = "Kills runs of reseal and shows that nothing is lost")]
 struct Args {
@@ -233,11 +241,7 @@ impl<'a> Bench<'a> {
                 (Arc::new(keyring), format!(r#"{{ type = "aws-kms", key_arn = "{arn}" }}"#))
             }
         };
-        let text = format!(
-            "{}\n[target]\nformat = \"dbesdk\"\nkeyring = {text}\n\n[budget]\nread_units_per_second = \
-             500\nwrite_units_per_second = 4000\nkms_requests_per_second = 5000\n",
-            world::job_head()
-        );
+        let text = format!("{}\n[target]\nformat = \"dbesdk\"\nkeyring = {text}\n{BUDGET}", world::job_head());
         let file = args.work.join("job.toml");
         fs::write(&file, &text)?;
         let job = Job::parse(&text, &file)?;
@@ -332,13 +336,14 @@ impl<'a> Bench<'a> {
         Ok(match passes.last() {
             None => "nothing in the journal".to_owned(),
             Some((pass, ended, tally)) => format!(
-                "pass {pass}{}: {} scanned, {} rewritten, {} at target, {} superseded, {} failed",
+                "pass {pass}{}: {} scanned, {} rewritten, {} at target, {} superseded, {} failed, {} conflicts",
                 if *ended { " (ended)" } else { "" },
                 tally.scanned,
                 tally.rewritten,
                 tally.current,
                 tally.superseded,
-                tally.failed
+                tally.failed,
+                tally.conflicts
             ),
         })
     }
