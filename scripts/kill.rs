@@ -49,7 +49,7 @@ const ITEMS_PER_PAGE: u64 = 2500;
 /// How long after the event that was waited for the kill comes: longer than a page takes to seal, write and commit.
 const DELAY_MAX: Duration = Duration::from_millis(400);
 /// A run that says nothing for so long hangs.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
+const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// Runs that may be needed to complete, once the writers have stopped.
 const COMPLETING_MAX: usize = 5;
 
@@ -488,5 +488,5 @@ async fn create_key(stand_ins: &StandIns) -> Result<String, Failure> {
 }
 
 fn write_lines(file: &Path, lines: &[String]) -> std::io::Result<()> {
-    fs::write(file, lines.iter().map(|line| format!("{line}\n")).collect::<String>())
+    fs::write(file, lines.join("\n") + "\n")
 }
