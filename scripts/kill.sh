@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Kills a run with SIGKILL again and again while applications write, and shows that nothing is lost: examples/kill.rs.
+# Kills a run with SIGKILL again and again while applications write, and shows that nothing is lost: scripts/kill.rs.
 # Then AWS's own client library opens a sample of what is in the table.
 #
 #   scripts/kill.sh [--seed N] [--items N] [--kills N] [--keyring raw-aes|aws-kms]
