@@ -175,7 +175,7 @@ fn target(plan: &Plan) -> String {
     match &plan.policy.target {
         Target::Plaintext => "plaintext".to_owned(),
         Target::Dbesdk { suite, recipients } => {
-            let keys: Vec<String> = recipients.iter().map(|r| format!("{} {}", r.provider, r.key)).collect();
+            let keys: Vec<String> = recipients.iter().map(ToString::to_string).collect();
             format!("{suite}, {}", keys.join(", "))
         }
     }

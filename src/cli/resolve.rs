@@ -132,10 +132,9 @@ fn fingerprint(job: &Job, facts: &TableFacts) -> Fingerprint {
     match &job.target {
         Target::Plaintext => fields.push(("target format".to_owned(), "plaintext".to_owned())),
         Target::Dbesdk { suite, keyring } => {
-            let recipient = keyring.recipient();
             fields.push(("target format".to_owned(), "dbesdk".to_owned()));
             fields.push(("algorithm suite".to_owned(), suite.to_string()));
-            fields.push(("target key".to_owned(), format!("{} {}", recipient.provider, recipient.key)));
+            fields.push(("target key".to_owned(), keyring.recipient().to_string()));
         }
     }
     let sources = job.source.keyrings.iter().map(|keyring| keyring.recipient().to_string());

@@ -242,16 +242,7 @@ fn unexpected(found: &str, format: &str) -> Refusal {
 
 /// The form of a sealed item in words, for messages.
 fn describe(sealed: &Sealed) -> String {
-    let recipients: Vec<String> = sealed
-        .head
-        .edks
-        .iter()
-        .map(|edk| {
-            let Recipient { provider, key } = edk.recipient();
-            format!("{provider} {key}")
-        })
-        .collect();
-    format!("sealed for {} with suite {}", recipients.join(", "), sealed.head.suite)
+    format!("sealed for {} with suite {}", sealed.head.recipients_in_words(), sealed.head.suite)
 }
 
 fn inspect_refusal(error: InspectError) -> Refusal {

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::engine::{Engine, RunError};
 use super::retry::Tries;
-use crate::crypto::{EncryptionContext, Recipient, Secret, WrappedKey};
+use crate::crypto::{EncryptionContext, Secret, WrappedKey};
 use crate::format::dbesdk::Sealed;
 use crate::keyring::{Keyring, KeyringClass, KeyringError};
 use crate::migration::{FailureKind, Refusal};
@@ -99,15 +99,7 @@ fn fault(error: KeyringError) -> KeyFault {
 }
 
 fn no_keyring(sealed: &Sealed) -> Refusal {
-    let found: Vec<String> = sealed
-        .head
-        .edks
-        .iter()
-        .map(|edk| {
-            let Recipient { provider, key } = edk.recipient();
-            format!("{provider} {key}")
-        })
-        .collect();
-    let detail = format!("sealed for {}; add a keyring that opens it to source.keyrings", found.join(", "));
+    let found = sealed.head.recipients_in_words();
+    let detail = format!("sealed for {found}; add a keyring that opens it to source.keyrings");
     Refusal::new(FailureKind::Key, detail)
 }

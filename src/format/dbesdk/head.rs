@@ -175,6 +175,12 @@ impl Head {
         self.edks.iter().map(EncryptedDataKey::recipient)
     }
 
+    /// The recipients as messages name them: provider and key of each, separated by commas.
+    #[must_use]
+    pub fn recipients_in_words(&self) -> String {
+        self.recipients().map(|recipient| recipient.to_string()).collect::<Vec<_>>().join(", ")
+    }
+
     /// The header as stored: all that the commitment covers, and the commitment.
     pub(super) fn parts(&self) -> (&[u8], &[u8; COMMITMENT_BYTES]) {
         self.bytes.split_last_chunk().expect("a header was parsed with a commitment at its end")
