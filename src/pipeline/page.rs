@@ -160,13 +160,11 @@ impl PageDone {
         engine: &Arc<Engine>,
         sealed: Vec<(Task, Box<Sealed>)>,
     ) -> Result<Vec<(Task, Ready)>, RunError> {
-        let keys = in_flight(engine, sealed.iter().map(|(_, sealed)| engine.unwrap(sealed))).await;
+        let keys = in_flight(engine, sealed.iter().map(|(_, sealed)| engine.unwrap(sealed))).await?;
         let mut unwrapped = Vec::with_capacity(sealed.len());
         for ((task, sealed), key) in sealed.into_iter().zip(keys) {
-            match key {
-                Ok((edk, key)) => unwrapped.push((task, sealed, edk, key)),
-                Err(KeyFault::Item(refusal)) => self.fail(engine, &task, refusal),
-                Err(KeyFault::Run(error)) => return Err(error),
+            if let Some((task, (edk, key))) = self.keep(engine, task, key) {
+                unwrapped.push((task, sealed, edk, key));
             }
         }
         let policy = Arc::clone(&engine.policy);
@@ -191,13 +189,12 @@ impl PageDone {
 
     /// Fetches fresh keys, seals, and opens the result again (rule V).
     async fn make(&mut self, engine: &Arc<Engine>, ready: Vec<(Task, Ready)>) -> Result<Vec<Made>, RunError> {
-        let keys = in_flight(engine, ready.iter().map(|(_, ready)| fresh_keys(engine, ready.prepared.as_ref()))).await;
+        let keys =
+            in_flight(engine, ready.iter().map(|(_, ready)| fresh_keys(engine, ready.prepared.as_ref()))).await?;
         let mut work = Vec::with_capacity(ready.len());
         for ((task, ready), key) in ready.into_iter().zip(keys) {
-            match key {
-                Ok(wrapped) => work.push((task, ready, wrapped)),
-                Err(KeyFault::Item(refusal)) => self.fail(engine, &task, refusal),
-                Err(KeyFault::Run(error)) => return Err(error),
+            if let Some((task, wrapped)) = self.keep(engine, task, key) {
+                work.push((task, ready, wrapped));
             }
         }
         let (policy, entropy) = (Arc::clone(&engine.policy), engine.settings.entropy);
@@ -370,13 +367,20 @@ async fn prove(engine: &Engine, made: &[Made]) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Waits for many key requests, so many in flight, and gives their answers in order.
+/// Waits for many key requests, so many in flight, and gives their answers in order: keys, or why an item has none. A
+/// fault that concerns the run comes out alone.
 pub(super) async fn in_flight<'a, T: Send + 'a>(
     engine: &Engine,
-    requests: impl Iterator<Item = impl Future<Output = T> + Send + 'a> + Send,
-) -> Vec<T> {
-    let requests: Vec<BoxFuture<'a, T>> = requests.map(|request| -> BoxFuture<'a, T> { Box::pin(request) }).collect();
-    stream::iter(requests).buffered(engine.settings.keys_in_flight.max(1)).collect().await
+    requests: impl Iterator<Item = impl Future<Output = Result<T, KeyFault>> + Send + 'a> + Send,
+) -> Result<Vec<Result<T, Refusal>>, RunError> {
+    let requests: Vec<BoxFuture<'a, _>> = requests.map(|request| -> BoxFuture<'a, _> { Box::pin(request) }).collect();
+    let answers: Vec<_> = stream::iter(requests).buffered(engine.settings.keys_in_flight.max(1)).collect().await;
+    let sorted = answers.into_iter().map(|answer| match answer {
+        Ok(key) => Ok(Ok(key)),
+        Err(KeyFault::Item(refusal)) => Ok(Err(refusal)),
+        Err(KeyFault::Run(error)) => Err(error),
+    });
+    sorted.collect()
 }
 
 /// Fresh keys for sealing; none when nothing is to be sealed.

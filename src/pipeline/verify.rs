@@ -7,7 +7,6 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::engine::{Engine, Ports, RunError, Settings};
-use super::keys::KeyFault;
 use super::{Panicked, Stop, lane};
 use crate::format::dbesdk::Sealed;
 use crate::item::Item;
@@ -128,13 +127,13 @@ async fn examine(engine: Arc<Engine>, items: Vec<Item>) -> Result<Verification, 
             Found::Not(item, kind, detail) => page.find(&engine.policy, &item, kind, detail),
         }
     }
-    let keys = super::page::in_flight(&engine, wanted.iter().map(|(_, sealed)| engine.unwrap_by_target(sealed))).await;
+    let keys =
+        super::page::in_flight(&engine, wanted.iter().map(|(_, sealed)| engine.unwrap_by_target(sealed))).await?;
     let mut openable = Vec::with_capacity(wanted.len());
     for ((item, sealed), key) in wanted.into_iter().zip(keys) {
         match key {
             Ok((edk, key)) => openable.push((item, sealed, edk, key)),
-            Err(KeyFault::Item(refusal)) => page.find(&engine.policy, &item, "broken", refusal.detail),
-            Err(KeyFault::Run(error)) => return Err(error),
+            Err(refusal) => page.find(&engine.policy, &item, "broken", refusal.detail),
         }
     }
     let policy = Arc::clone(&engine.policy);
