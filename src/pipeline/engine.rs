@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -112,6 +112,8 @@ pub(super) struct Engine {
     pub(super) read: Throttle,
     pub(super) write: Throttle,
     pub(super) kms: Throttle,
+    /// Read units of the item that was read by its key last.
+    pub(super) item_units: AtomicU32,
     /// Requests to KMS so far.
     pub(super) kms_count: AtomicU64,
     /// One permit per page in memory.
@@ -140,6 +142,7 @@ impl Engine {
             read: Throttle::per_second(settings.read_units),
             write: Throttle::per_second(settings.write_units),
             kms: Throttle::per_second(settings.kms_requests),
+            item_units: AtomicU32::new(1),
             kms_count: AtomicU64::new(0),
             memory: Arc::new(Semaphore::new(settings.pages_in_memory)),
             ground: tokio::sync::Mutex::new(None),

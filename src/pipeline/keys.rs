@@ -69,9 +69,9 @@ impl Engine {
         let mut tries = Tries::default();
         loop {
             if requests > 0 {
-                self.kms.acquire(f64::from(requests)).await;
+                let taken = self.kms.acquire(f64::from(requests)).await;
                 self.kms_count.fetch_add(u64::from(requests), Ordering::Relaxed);
-                self.kms.settle(f64::from(requests), None);
+                self.kms.settle(taken, None);
             }
             match request().await {
                 Ok(answer) => {

@@ -41,10 +41,21 @@ pub struct Throttle {
     state: Mutex<State>,
 }
 
+/// Units that were taken for a call, until the call is settled.
+#[derive(Debug)]
+#[must_use = "a call that is not settled counts as consumed, and is missing in the sum"]
+pub struct Taken {
+    tenths: i64,
+    at: Instant,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// Tenths of units consumed beyond what was taken (positive) or taken and not consumed (negative).
+    /// Tenths of units consumed beyond what was taken.
     debt: i64,
+    /// Tenths of units taken and not consumed, as of a moment. As time goes by they are worth less: meanwhile the
+    /// limiter has filled up again, and both together are never more than one second's worth.
+    credit: Option<(i64, Instant)>,
     /// Tenths of units consumed in all, as far as reported, else as estimated.
     consumed: u64,
     /// When calls may be made again, after the service asked for fewer.
@@ -69,18 +80,20 @@ impl Throttle {
 
     /// Waits until so many units may be consumed, debts of earlier calls first. More than one second's worth is
     /// taken in parts.
-    pub async fn acquire(&self, units: f64) {
+    pub async fn acquire(&self, units: f64) -> Taken {
         let _turn = self.turn.lock().await;
         // Units are taken last: what was taken before a pause would come on top of a second's worth after it.
         while let Some(until) = self.paused() {
             tokio::time::sleep_until(until).await;
         }
-        let Some((limiter, burst)) = &self.limiter else { return };
+        let taken = tenths_of(units);
+        let Some((limiter, burst)) = &self.limiter else { return Taken { tenths: taken, at: Instant::now() } };
         let mut tenths = {
             let mut state = self.state();
-            let due = tenths_of(units) + state.debt;
-            state.debt = due.min(0);
-            due.max(0)
+            let credit = state.credit.take().map_or(0, |(credit, since)| credit - self.filled_since(since)).max(0);
+            let due = taken + std::mem::take(&mut state.debt);
+            state.credit = Some((credit - due.min(credit), Instant::now()));
+            due - due.min(credit)
         };
         while tenths > 0 {
             let part = u32::try_from(tenths).ok().and_then(NonZeroU32::new).map_or(*burst, |part| part.min(*burst));
@@ -89,15 +102,31 @@ impl Throttle {
                 Err(until) => tokio::time::sleep(until.wait_time_from(self.clock.now())).await,
             }
         }
+        Taken { tenths: taken, at: Instant::now() }
     }
 
-    /// Settles a call: what was estimated against what the service reports. Without a report the estimate stands: the
+    /// Settles a call: what was taken against what the service reports. Without a report it all counts as consumed: the
     /// call may have been made.
-    pub fn settle(&self, estimate: f64, reported: Option<f64>) {
-        let actual = reported.unwrap_or(estimate);
+    pub fn settle(&self, taken: Taken, reported: Option<f64>) {
+        let actual = reported.map_or(taken.tenths, tenths_of);
         let mut state = self.state();
-        state.debt += tenths_of(actual) - tenths_of(estimate);
-        state.consumed += tenths_of(actual).unsigned_abs();
+        state.consumed += actual.unsigned_abs();
+        state.debt += (actual - taken.tenths).max(0);
+        // What the limiter has filled up by itself since the units were taken is not given back on top.
+        let back = (taken.tenths - actual).min(self.burst()) - self.filled_since(taken.at);
+        if back > 0 {
+            let credit = state.credit.map_or(0, |(credit, since)| credit - self.filled_since(since)).max(0);
+            state.credit = Some((credit + back, Instant::now()));
+        }
+    }
+
+    /// Tenths of units that fill up in one second.
+    fn burst(&self) -> i64 {
+        self.limiter.as_ref().map_or(0, |(_, burst)| i64::from(burst.get()))
+    }
+
+    fn filled_since(&self, since: Instant) -> i64 {
+        (self.burst() as f64 * since.elapsed().as_secs_f64()).ceil() as i64
     }
 
     /// The service asked for fewer requests: everybody pauses, longer each time.
@@ -154,7 +183,7 @@ mod tests {
     }
 
     /// Seconds of paused time that a future takes.
-    async fn seconds(work: impl Future<Output = ()>) -> f64 {
+    async fn seconds<T>(work: impl Future<Output = T>) -> f64 {
         let start = Instant::now();
         work.await;
         start.elapsed().as_secs_f64()
@@ -171,10 +200,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn debts_are_paid_and_what_was_not_used_is_given_back() {
         let throttle = throttle(10);
-        throttle.acquire(10.0).await;
-        throttle.settle(10.0, Some(30.0));
-        assert!((seconds(throttle.acquire(1.0)).await - 2.1).abs() < 0.02);
-        throttle.settle(1.0, Some(0.0));
+        let taken = throttle.acquire(10.0).await;
+        throttle.settle(taken, Some(30.0));
+        let begun = Instant::now();
+        let taken = throttle.acquire(1.0).await;
+        assert!((begun.elapsed().as_secs_f64() - 2.1).abs() < 0.02);
+        throttle.settle(taken, Some(0.0));
         assert!(seconds(throttle.acquire(1.0)).await < 0.01);
         assert!((throttle.consumed() - 30.0).abs() < 0.01);
     }
@@ -182,9 +213,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_was_lost_is_not_given_back() {
         let throttle = throttle(10);
-        throttle.acquire(10.0).await;
-        throttle.settle(10.0, None);
+        let taken = throttle.acquire(10.0).await;
+        throttle.settle(taken, None);
         assert!((seconds(throttle.acquire(10.0)).await - 1.0).abs() < 0.02);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_back_never_adds_up_to_more_than_one_second_worth() {
+        let throttle = throttle(10);
+        // Reads of items that might have been large, and were not.
+        for wait in [0, 300, 1000] {
+            let taken = throttle.acquire(100.0).await;
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            throttle.settle(taken, Some(1.0));
+        }
+        let begun = Instant::now();
+        for _ in 0..30 {
+            let taken = throttle.acquire(1.0).await;
+            throttle.settle(taken, Some(1.0));
+        }
+        let passed = begun.elapsed().as_secs_f64();
+        assert!((1.99..2.1).contains(&passed), "30 units within {passed} s");
     }
 
     #[tokio::test(start_paused = true)]
@@ -206,7 +255,8 @@ mod tests {
         let start = Instant::now();
         for i in 0..400_u32 {
             let units = f64::from(1 + i * 7 % 23);
-            throttle.acquire(units).await;
+            let call = throttle.acquire(units).await;
+            throttle.settle(call, Some(units));
             taken.push((start.elapsed().as_secs_f64(), units));
             tokio::time::sleep(Duration::from_millis(u64::from(i * 13 % 40))).await;
         }

@@ -97,6 +97,7 @@ pub async fn verify(ports: Ports, policy: &Policy, settings: Settings, stop: &St
     let mut sum = Verification { complete: true, ..Verification::default() };
     loop {
         let lane = tokio::select! {
+            biased;
             lane = lanes.join_next() => lane,
             () = stop.at_once.cancelled() => return Ok(Verification { complete: false, ..sum }),
         };

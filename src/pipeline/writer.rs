@@ -148,16 +148,16 @@ impl Engine {
     /// as if their conditions had failed: they are read again first.
     async fn update(&self, batch: &[Rewrite], via: Via, drift: Drift) -> Vec<Answer> {
         let estimate: f64 = batch.iter().map(|rewrite| f64::from(self.units(rewrite))).sum();
-        self.write.acquire(estimate).await;
+        let taken = self.write.acquire(estimate).await;
         if self.jumped_since(drift) {
-            self.write.settle(estimate, Some(0.0));
+            self.write.settle(taken, Some(0.0));
             return batch.iter().map(|_| Answer::ConditionFailed(None)).collect();
         }
         let update = self.ports.table.update(batch, via).await;
         let lost = |answer: &Answer| matches!(answer, Answer::Failed(error) if error.class == StoreClass::Unknown);
         let actual = update.units.unwrap_or(0.0) + update.unreported;
         // What may have been applied is not given back.
-        self.write.settle(estimate, (!update.answers.iter().any(lost)).then_some(actual));
+        self.write.settle(taken, (!update.answers.iter().any(lost)).then_some(actual));
         if !update.answers.iter().any(|answer| matches!(answer, Answer::Failed(_))) {
             self.write.satisfied();
         }
