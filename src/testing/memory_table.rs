@@ -49,6 +49,12 @@ impl MemoryTable {
         Self { keys, state: Mutex::default() }
     }
 
+    /// The key attributes.
+    #[must_use]
+    pub const fn keys(&self) -> &KeyNames {
+        &self.keys
+    }
+
     /// Puts a whole item, as an application would, and gives back the item that was there.
     ///
     /// # Errors
@@ -78,6 +84,30 @@ impl MemoryTable {
     #[must_use]
     pub fn items(&self) -> Vec<Item> {
         self.state().items.values().cloned().collect()
+    }
+
+    /// Applies one rewrite, if its condition holds.
+    pub fn apply(&self, rewrite: &Rewrite) -> Answer {
+        self.state().apply(rewrite)
+    }
+
+    /// Write units of an update, as the service reports them and by our own arithmetic: a failed condition is charged
+    /// for; a batch reports it if another statement succeeded, a single update never.
+    #[must_use]
+    pub fn charge(answers: &[Answer], rewrites: &[Rewrite], via: Via) -> (Units, f64) {
+        let written = |answer: &Answer| matches!(answer, Answer::Written);
+        let any = answers.iter().any(written);
+        let reported = |answer: &Answer| any && (via == Via::Batch || written(answer));
+        let (mut units, mut unreported) = (any.then_some(0.0), 0.0);
+        for (answer, rewrite) in answers.iter().zip(rewrites) {
+            let charged = f64::from(write_units(rewrite.bytes));
+            match (&mut units, answer) {
+                (_, Answer::Failed(_)) => {}
+                (Some(units), answer) if reported(answer) => *units += charged,
+                _ => unreported += charged,
+            }
+        }
+        (units, unreported)
     }
 
     /// What was asked so far.
@@ -164,21 +194,8 @@ impl Table for MemoryTable {
     }
 
     async fn update(&self, rewrites: &[Rewrite], via: Via) -> Update {
-        let mut state = self.state();
-        let answers: Vec<Answer> = rewrites.iter().map(|rewrite| state.apply(rewrite)).collect();
-        // A failed condition is charged for; a batch reports it if another statement succeeded, a single update never.
-        let written = |answer: &Answer| matches!(answer, Answer::Written);
-        let any = answers.iter().any(written);
-        let reported = |answer: &Answer| any && (via == Via::Batch || written(answer));
-        let (mut units, mut unreported) = (any.then_some(0.0), 0.0);
-        for (answer, rewrite) in answers.iter().zip(rewrites) {
-            let charged = f64::from(write_units(rewrite.bytes));
-            match (&mut units, answer) {
-                (_, Answer::Failed(_)) => {}
-                (Some(units), answer) if reported(answer) => *units += charged,
-                _ => unreported += charged,
-            }
-        }
+        let answers: Vec<Answer> = rewrites.iter().map(|rewrite| self.apply(rewrite)).collect();
+        let (units, unreported) = Self::charge(&answers, rewrites, via);
         let requests = if via == Via::Batch { u32::from(!rewrites.is_empty()) } else { rewrites.len() as u32 };
         Update { answers, units, unreported, requests }
     }

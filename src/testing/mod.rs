@@ -4,6 +4,7 @@
 mod faults;
 mod memory_journal;
 mod memory_table;
+pub mod simulation;
 mod tripwire;
 
 pub use faults::{Call, FaultyKeyring, FaultyTable, KeyCall, KeyFault, TableFault};

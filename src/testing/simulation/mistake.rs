@@ -1,0 +1,339 @@
+//! Mistakes that such programs make, planted one at a time between the engine and the services. A net that has caught
+//! nothing is not known to be one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::table::SimTable;
+use super::world::UNNAMED;
+use crate::crypto::EncryptionContext;
+use crate::format::dbesdk::{FOOT, HEAD};
+use crate::item::{Item, Key, KeyNames, Value};
+use crate::keyring::{Keyring, KeyringError, Recipient, Secret, WrappedKey, WrappedRef};
+use crate::migration::{Expected, Failure, Rewrite};
+use crate::store::{Answer, Commit, Journal, JournalError, Page, Pass, Scan, StoreError, Table, Units, Update, Via};
+
+/// A known mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mistake {
+    /// Writes have no condition, save that the item exists.
+    Unconditional,
+    /// A write creates the item where there is none.
+    Upsert,
+    /// A write replaces the item by the old image, changed.
+    PutOldImage,
+    /// The condition of a write names header and footer only.
+    FootOnlyToken,
+    /// The condition of a write does not say which attributes must still be absent.
+    NoAbsentAttributes,
+    /// Pages of a scan are eventually consistent.
+    StalePages,
+    /// A write is acknowledged, and so its page committed, before it was sent.
+    CheckpointBeforeAcknowledgement,
+    /// The cursor is durable before the ledger is.
+    LedgerAfterCheckpoint,
+    /// After a failed condition a sealed item is taken for plaintext, and sealed again.
+    SealsItsOwnOutput,
+    /// An item that did not come back with a failed condition is taken for gone.
+    GoneBecauseNotReturned,
+    /// No budget is kept.
+    BudgetIgnored,
+    /// An attribute that the job does not name is not seen.
+    UnknownAttributeIgnored,
+    /// A mixed item is opened by leaving out what its header does not name.
+    UnknownAttributeLeftOut,
+    /// The proof that conditions are honoured writes something.
+    CanaryWrites,
+    /// Keys are wrapped under the context of the item before.
+    OtherItemsContext,
+    /// The key service is not asked whether it unwraps what it wrapped.
+    ProofSkipped,
+    /// Items at the end of a page are dropped.
+    PageCutShort,
+    /// An error message holds a value of the item.
+    ValueInError,
+}
+
+impl Mistake {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::Unconditional,
+        Self::Upsert,
+        Self::PutOldImage,
+        Self::FootOnlyToken,
+        Self::NoAbsentAttributes,
+        Self::StalePages,
+        Self::CheckpointBeforeAcknowledgement,
+        Self::LedgerAfterCheckpoint,
+        Self::SealsItsOwnOutput,
+        Self::GoneBecauseNotReturned,
+        Self::BudgetIgnored,
+        Self::UnknownAttributeIgnored,
+        Self::UnknownAttributeLeftOut,
+        Self::CanaryWrites,
+        Self::OtherItemsContext,
+        Self::ProofSkipped,
+        Self::PageCutShort,
+        Self::ValueInError,
+    ];
+}
+
+/// The table, as a program sees it that makes a mistake.
+pub(super) struct MistakenTable {
+    table: SimTable,
+    mistake: Mistake,
+    keys: KeyNames,
+    state: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Items as they were read last, by the text of their keys.
+    images: BTreeMap<String, Item>,
+    /// Keys of items that did not come back.
+    missing: Vec<Key>,
+    /// What is sent later than it was acknowledged; dies with the process.
+    later: Vec<AbortOnDropHandle<()>>,
+}
+
+impl MistakenTable {
+    pub(super) fn new(table: SimTable, mistake: Mistake, keys: KeyNames) -> Self {
+        if mistake == Mistake::StalePages {
+            table.stale(Duration::from_millis(300));
+        }
+        Self { table, mistake, keys, state: Mutex::default() }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An item as the mistaken program sees it.
+    fn see(&self, mut item: Item, again: bool) -> Item {
+        if let Ok(key) = self.keys.key_of(&item) {
+            self.seen().images.insert(key.to_string(), item.clone());
+        }
+        match self.mistake {
+            Mistake::UnknownAttributeIgnored if !item.contains(HEAD) => drop(item.remove(UNNAMED)),
+            Mistake::UnknownAttributeLeftOut if item.contains(HEAD) => drop(item.remove(UNNAMED)),
+            Mistake::SealsItsOwnOutput if again => {
+                item.remove(HEAD);
+                item.remove(FOOT);
+            }
+            _ => {}
+        }
+        item
+    }
+
+    /// A rewrite as the mistaken program sends it.
+    fn send(&self, rewrite: &Rewrite) -> Rewrite {
+        let mut sent = rewrite.clone();
+        if is_probe(rewrite) {
+            if self.mistake == Mistake::CanaryWrites {
+                sent.set.push(("canary".to_owned(), Value::Null));
+                sent.condition.clear();
+            }
+            return sent;
+        }
+        let ends = |name: &str| name == HEAD || name == FOOT;
+        match self.mistake {
+            Mistake::Unconditional => sent.condition.clear(),
+            Mistake::FootOnlyToken => sent.condition.retain(|(name, _)| ends(name)),
+            Mistake::NoAbsentAttributes => {
+                sent.condition.retain(|(name, expected)| ends(name) || *expected != Expected::Absent);
+            }
+            Mistake::SealsItsOwnOutput => {
+                sent.condition.retain(|(name, expected)| !(ends(name) && *expected == Expected::Absent));
+            }
+            _ => {}
+        }
+        sent
+    }
+
+    /// Goes past the conditions of the service, where that is the mistake.
+    fn force(&self, rewrite: &Rewrite) -> Option<Answer> {
+        let image = self.seen().images.get(&rewrite.key.to_string()).cloned()?;
+        let current = self.table.peek(&rewrite.key);
+        let put = match self.mistake {
+            Mistake::Upsert => current.is_none(),
+            Mistake::PutOldImage => current.is_some_and(|current| rewrite.holds_for(&current)),
+            _ => false,
+        };
+        put.then(|| {
+            self.table.force(rewrite, rewrite.applied_to(&image));
+            Answer::Written
+        })
+    }
+
+    /// An answer as the mistaken program sees it.
+    fn answered(&self, rewrite: &Rewrite, answer: Answer) -> Answer {
+        match answer {
+            Answer::ConditionFailed(Some(item)) => Answer::ConditionFailed(Some(Box::new(self.see(*item, true)))),
+            Answer::ConditionFailed(None) => {
+                self.seen().missing.push(rewrite.key.clone());
+                Answer::ConditionFailed(None)
+            }
+            Answer::Failed(mut error) if self.mistake == Mistake::ValueInError => {
+                if let Some((_, Value::String(text))) = rewrite.condition.iter().find_map(|(name, expected)| {
+                    if let Expected::Equals(value) = expected { Some((name, value)) } else { None }
+                }) {
+                    error.problem.push_str(text);
+                    if let crate::store::StoreClass::Throttled { reason } = &mut error.class {
+                        reason.push_str(text);
+                    }
+                }
+                Answer::Failed(error)
+            }
+            answer => answer,
+        }
+    }
+}
+
+fn is_probe(rewrite: &Rewrite) -> bool {
+    rewrite.condition.iter().any(|(_, expected)| *expected == Expected::Exists)
+}
+
+#[async_trait]
+impl Table for MistakenTable {
+    async fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
+        let mut page = self.table.scan(scan).await?;
+        if self.mistake == Mistake::PageCutShort && page.items.len() > 2 {
+            page.items.pop();
+        }
+        page.items = page.items.into_iter().map(|item| self.see(item, false)).collect();
+        Ok(page)
+    }
+
+    async fn get(&self, key: &Key) -> Result<(Option<Item>, Units), StoreError> {
+        if self.mistake == Mistake::GoneBecauseNotReturned && self.seen().missing.contains(key) {
+            return Ok((None, None));
+        }
+        let (item, units) = self.table.get(key).await?;
+        Ok((item.map(|item| self.see(item, true)), units))
+    }
+
+    async fn update(&self, rewrites: &[Rewrite], via: Via) -> Update {
+        let sent: Vec<Rewrite> = rewrites.iter().map(|rewrite| self.send(rewrite)).collect();
+        if self.mistake == Mistake::CheckpointBeforeAcknowledgement && !rewrites.iter().any(is_probe) {
+            let table = self.table.clone();
+            self.seen().later.push(AbortOnDropHandle::new(tokio::spawn(async move {
+                drop(table.update(&sent, via).await);
+            })));
+            let answers = rewrites.iter().map(|_| Answer::Written).collect();
+            return Update { answers, units: None, unreported: rewrites.len() as f64, requests: 1 };
+        }
+        let forced: Vec<Option<Answer>> = rewrites.iter().map(|rewrite| self.force(rewrite)).collect();
+        let mut update = self.table.update(&sent, via).await;
+        let answers = std::mem::take(&mut update.answers);
+        update.answers = forced
+            .into_iter()
+            .zip(answers)
+            .zip(rewrites)
+            .map(|((forced, answer), rewrite)| forced.unwrap_or_else(|| self.answered(rewrite, answer)))
+            .collect();
+        update
+    }
+}
+
+/// A journal that makes the cursor durable first, and the ledger afterwards.
+pub(super) struct MistakenJournal(pub(super) Arc<dyn Journal>);
+
+#[async_trait]
+impl Journal for MistakenJournal {
+    async fn pass(&self) -> Result<Option<Pass>, JournalError> {
+        self.0.pass().await
+    }
+
+    async fn begin_pass(&self, segments: u32) -> Result<Pass, JournalError> {
+        self.0.begin_pass(segments).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), JournalError> {
+        let (failures, done) = (commit.failures.clone(), commit.done.clone());
+        self.0.commit(Commit { failures: Vec::new(), done: Vec::new(), ..commit }).await?;
+        self.0.record(&failures, &done).await
+    }
+
+    async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError> {
+        self.0.record(failures, done).await
+    }
+
+    async fn end_pass(&self) -> Result<(), JournalError> {
+        self.0.end_pass().await
+    }
+
+    async fn open_failures(&self) -> Result<Vec<Failure>, JournalError> {
+        self.0.open_failures().await
+    }
+}
+
+/// A keyring as a mistaken program uses it.
+#[derive(Debug)]
+pub(super) struct MistakenKeyring {
+    keyring: Arc<dyn Keyring>,
+    mistake: Mistake,
+    state: Mutex<Remembered>,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    /// The contexts asked for so far.
+    contexts: Vec<EncryptionContext>,
+    /// What was wrapped, with its key.
+    keys: Vec<(Vec<u8>, Secret)>,
+}
+
+impl MistakenKeyring {
+    pub(super) fn new(keyring: Arc<dyn Keyring>, mistake: Mistake) -> Self {
+        Self { keyring, mistake, state: Mutex::default() }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Keyring for MistakenKeyring {
+    fn recipients(&self) -> &[Recipient] {
+        self.keyring.recipients()
+    }
+
+    fn accepts(&self, found: WrappedRef<'_>) -> bool {
+        self.keyring.accepts(found)
+    }
+
+    fn requests(&self) -> u32 {
+        self.keyring.requests()
+    }
+
+    async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError> {
+        let mut asked = context.clone();
+        if self.mistake == Mistake::OtherItemsContext {
+            let mut remembered = self.remembered();
+            // The first is proved by the service, and would be found out.
+            if let [_, .., last] = &remembered.contexts[..] {
+                asked = last.clone();
+            }
+            remembered.contexts.push(context.clone());
+        }
+        let made = self.keyring.generate(&asked).await?;
+        if self.mistake == Mistake::ProofSkipped {
+            let keys = made.iter().map(|wrapped| (wrapped.ciphertext.clone(), wrapped.key.clone()));
+            self.remembered().keys.extend(keys);
+        }
+        Ok(made)
+    }
+
+    async fn unwrap(&self, found: WrappedRef<'_>, context: &EncryptionContext) -> Result<Secret, KeyringError> {
+        let known = self.remembered().keys.iter().find(|(wrapped, _)| wrapped == found.ciphertext).cloned();
+        match known {
+            Some((_, key)) => Ok(key),
+            None => self.keyring.unwrap(found, context).await,
+        }
+    }
+}

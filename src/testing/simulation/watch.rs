@@ -1,0 +1,539 @@
+//! Whoever knows what must be true: the applications' side of the table, and the invariants.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::keys::SimKms;
+use super::table::{Kind, Witness};
+use super::world::{Act, Form, SECRET, UNNAMED, What, When, World, number_value};
+use crate::crypto::Secret;
+use crate::format::dbesdk::{self, Inspection};
+use crate::item::{Item, Key, Value};
+use crate::migration::{Failure, Policy, Rewrite, Target, Verdict};
+use crate::pipeline::{Event, Observer};
+use crate::store::{Commit, Cursor, Journal, JournalError, Pass, Scan};
+use crate::testing::{MemoryJournal, MemoryTable};
+
+/// What the applications know of an item.
+#[derive(Clone)]
+enum Truth {
+    /// Readers must see this.
+    Readable(Item),
+    /// An application broke a sealed item by writing into it. Nobody may touch it again, applications aside.
+    Spoiled(Item),
+}
+
+/// Something that must never happen has happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant, by its number in docs/SAFETY.md.
+    pub invariant: u8,
+    /// What happened.
+    pub what: String,
+}
+
+/// Acts as the applications, and sees that what they wrote stays.
+pub(super) struct Watch {
+    pub(super) world: World,
+    pub(super) policy: Policy,
+    pub(super) table: Arc<MemoryTable>,
+    pub(super) kms: SimKms,
+    /// Cancelled at the first violation.
+    pub(super) violated: CancellationToken,
+    began: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By the text of the key.
+    truth: BTreeMap<String, Truth>,
+    /// What each item was, oldest first.
+    past: BTreeMap<String, Vec<(Item, Truth)>>,
+    /// When an application wrote the item last, in steps.
+    touched: BTreeMap<String, u64>,
+    /// When a page was read last, in steps, by segment and the key it ends with.
+    pages: BTreeMap<(u32, String), u64>,
+    /// Items as they were read, and when, in steps.
+    reads: BTreeMap<String, Vec<(u64, Item)>>,
+    acts: Vec<Act>,
+    /// Everything that happened, counted.
+    step: u64,
+    /// Rewrites, and items read, that the moments of acts count.
+    moments: [u64; 3],
+    /// Seconds and units.
+    consumed: BTreeMap<Kind, Vec<(f64, f64)>>,
+    written: u64,
+    acted: u64,
+    violation: Option<Violation>,
+    trace: Option<Vec<String>>,
+    said: Vec<String>,
+}
+
+const MOMENTS: [fn(u64) -> When; 3] = [When::BeforeWrite, When::AfterWrite, When::AfterRead];
+
+impl Watch {
+    pub(super) fn new(world: &World, policy: Policy, table: Arc<MemoryTable>, kms: SimKms, traced: bool) -> Self {
+        let watch = Self {
+            world: world.clone(),
+            policy,
+            table,
+            kms,
+            violated: CancellationToken::new(),
+            began: Instant::now(),
+            state: Mutex::default(),
+        };
+        {
+            let mut state = watch.state();
+            state.trace = traced.then(Vec::new);
+            for (number, form) in world.items.iter().enumerate() {
+                watch.put(&mut state, number, *form);
+            }
+            state.acts.clone_from(&world.acts);
+            state.acted = 0;
+        }
+        watch
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was violated first.
+    pub(super) fn violation(&self) -> Option<Violation> {
+        self.state().violation.clone()
+    }
+
+    pub(super) fn trace(&self) -> Vec<String> {
+        self.state().trace.take().unwrap_or_default()
+    }
+
+    /// Writes of the engine that took effect, and acts of applications.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.written, state.acted)
+    }
+
+    /// From now on applications do nothing.
+    pub(super) fn calm(&self) {
+        self.state().acts.clear();
+    }
+
+    /// Everything that was said aloud.
+    pub(super) fn said(&self) -> Vec<String> {
+        self.state().said.clone()
+    }
+
+    pub(super) fn violate(&self, invariant: u8, what: impl Into<String>) {
+        self.fail(&mut self.state(), invariant, what);
+    }
+
+    fn fail(&self, state: &mut State, invariant: u8, what: impl Into<String>) {
+        let what = what.into();
+        self.note(state, || format!("VIOLATION {invariant}: {what}"));
+        state.violation.get_or_insert(Violation { invariant, what });
+        self.violated.cancel();
+    }
+
+    pub(super) fn tell(&self, what: impl FnOnce() -> String) {
+        self.note(&mut self.state(), what);
+    }
+
+    fn note(&self, state: &mut State, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut state.trace {
+            trace.push(format!("{:>7} ms  {}", self.began.elapsed().as_millis(), what()));
+        }
+    }
+
+    /// The acts that have their own time, one after the other.
+    pub(super) async fn act_by_the_clock(self: Arc<Self>) {
+        let at = |act: &Act| match act.when {
+            When::At(ms) => Some(ms),
+            _ => None,
+        };
+        let mut acts: Vec<(u64, Act)> =
+            self.world.acts.iter().filter_map(|act| Some((at(act)?, act.clone()))).collect();
+        acts.sort_by_key(|(ms, _)| *ms);
+        for (ms, act) in acts {
+            tokio::time::sleep_until(self.began + Duration::from_millis(ms)).await;
+            let mut state = self.state();
+            let key = self.key(act.item);
+            self.act(&mut state, act.what, &key, act.item);
+        }
+    }
+
+    fn key(&self, number: usize) -> Key {
+        self.table.keys().key_of(&self.world.item(number, 0, Form::Plain)).expect("items are made with their keys")
+    }
+
+    /// The number of the item with this key.
+    fn number(&self, key: &Key) -> usize {
+        (0..self.world.items.len()).find(|number| self.key(*number) == *key).unwrap_or(0)
+    }
+
+    /// Does what applications do at this moment.
+    fn moment(&self, state: &mut State, kind: usize, key: &Key) {
+        let when = MOMENTS[kind](state.moments[kind]);
+        state.moments[kind] += 1;
+        let due: Vec<Act> = state.acts.iter().filter(|act| act.when == when).cloned().collect();
+        for act in due {
+            self.act(state, act.what, key, self.number(key));
+        }
+    }
+
+    fn act(&self, state: &mut State, what: What, key: &Key, number: usize) {
+        state.step += 1;
+        state.acted += 1;
+        let text = key.to_string();
+        self.note(state, || format!("application: {what:?} {text}"));
+        let before = self.table.peek(key);
+        match what {
+            What::Jump(seconds) => {
+                super::set_clock(seconds);
+            }
+            What::Put(form) => self.put(state, number, form),
+            What::PutBack(writes) => {
+                let past = state.past.get(&text).map_or(&[][..], Vec::as_slice);
+                let Some((item, truth)) = past.len().checked_sub(writes).and_then(|at| past.get(at)).cloned() else {
+                    return;
+                };
+                self.set(state, key, Some((item, truth)));
+            }
+            What::Amend => {
+                let Some(Truth::Readable(mut item)) = state.truth.get(&text).cloned() else { return };
+                if item.remove("note").is_none() {
+                    item.insert("note", Value::from(format!("{SECRET}{}", state.step).as_str()));
+                }
+                self.set(state, key, Some((item.clone(), Truth::Readable(item))));
+            }
+            What::Delete => self.set(state, key, None),
+            What::Touch => {
+                let (Some(mut item), Some(mut truth)) = (before, state.truth.get(&text).cloned()) else { return };
+                let value = number_value(1000 + state.step);
+                item.insert("visits", value.clone());
+                match &mut truth {
+                    Truth::Readable(seen) | Truth::Spoiled(seen) => drop(seen.insert("visits", value)),
+                }
+                self.set(state, key, Some((item, truth)));
+            }
+            What::RawSet(_) | What::RawNew => {
+                let Some(mut item) = before else { return };
+                let (name, value) = match what {
+                    What::RawSet(name) => (name, Value::from(format!("raw{}", state.step).as_str())),
+                    _ => (UNNAMED, Value::from("x")),
+                };
+                item.insert(name, value);
+                let truth = self.open(&item).map_or_else(|| Truth::Spoiled(item.clone()), Truth::Readable);
+                self.set(state, key, Some((item, truth)));
+            }
+        }
+    }
+
+    /// Puts a whole item with content of its own.
+    fn put(&self, state: &mut State, number: usize, form: Form) {
+        state.step += 1;
+        let plain = self.world.item(number, state.step, form);
+        let key = self.key(number);
+        let item = match form {
+            Form::Old => self.sealed(&plain, "old", form),
+            Form::New => self.sealed(&plain, "new", form),
+            Form::Plain | Form::Unnamed | Form::Large => Some(plain.clone()),
+        };
+        let Some(item) = item else { return };
+        self.set(state, &key, Some((item, Truth::Readable(plain))));
+    }
+
+    /// An application's write, whatever it is.
+    fn set(&self, state: &mut State, key: &Key, now: Option<(Item, Truth)>) {
+        let text = key.to_string();
+        state.touched.insert(text.clone(), state.step);
+        let Some((item, truth)) = now else {
+            self.table.delete(key);
+            state.truth.remove(&text);
+            return;
+        };
+        state.past.entry(text.clone()).or_default().push((item.clone(), truth.clone()));
+        self.table.put(item).expect("items are made with their keys");
+        state.truth.insert(text, truth);
+    }
+
+    /// The item sealed, as a client would that was switched to the form.
+    fn sealed(&self, plain: &Item, by: &str, form: Form) -> Option<Item> {
+        let prepared = dbesdk::prepare(&self.world.schema(form), self.world.suite(), plain).ok()?;
+        let wrapped = self.kms.make(by, &prepared.context);
+        let message_id = *Secret::random().expose();
+        dbesdk::seal(plain, prepared, &Secret::random(), message_id, &[wrapped]).ok()
+    }
+
+    /// The item as readers see it that accept plaintext and both keys; `None` when they cannot read it.
+    fn open(&self, item: &Item) -> Option<Item> {
+        let Inspection::Sealed(sealed) = dbesdk::inspect(&self.policy.schema, item).ok()? else {
+            return Some(item.clone());
+        };
+        let wrapped = sealed.head.edks.first()?.wrapped()?;
+        dbesdk::open(item, &sealed, 0, &self.kms.look_up(wrapped, &sealed.context)?).ok()
+    }
+
+    /// Whether the rewrite was right for what was read, and takes nothing from what the application did wrong since: no
+    /// condition can say "no other attribute", and of what the old signature covered only the rest is asked about.
+    fn made_for(&self, rewrite: &Rewrite, image: &Item, now: &Item) -> bool {
+        let touched = rewrite.set.iter().map(|(name, _)| name).chain(&rewrite.remove);
+        rewrite.holds_for(image)
+            && self.open(&rewrite.applied_to(image)).is_some()
+            && touched.into_iter().all(|name| image.get(name) == now.get(name))
+    }
+
+    fn at_target(&self, item: &Item) -> bool {
+        matches!(self.policy.classify(item), Ok(Verdict::Current(_)))
+    }
+
+    /// Whether applications of this world add an attribute that nobody configured while the run goes on.
+    fn late_attributes(&self) -> bool {
+        self.world.acts.iter().any(|act| act.what == What::RawNew)
+    }
+
+    /// Invariant 5 and the end of all others: when nothing more happens, everything is at target or in the ledger.
+    pub(super) async fn demand_end(&self, journal: &MemoryJournal) {
+        let failures = journal.open_failures().await.unwrap_or_default();
+        let ledger: Vec<String> = failures.iter().map(|failure| failure.key.to_string()).collect();
+        let mut state = self.state();
+        let truth = state.truth.clone();
+        let items = self.table.items();
+        if items.len() != truth.len() {
+            self.fail(&mut state, 1, format!("{} items where there should be {}", items.len(), truth.len()));
+        }
+        for item in items {
+            let Ok(key) = self.table.keys().key_of(&item).map(|key| key.to_string()) else { continue };
+            let listed = ledger.contains(&key);
+            let done = self.at_target(&item);
+            match truth.get(&key) {
+                None => self.fail(&mut state, 2, format!("{key} is there again")),
+                Some(Truth::Spoiled(left)) if *left != item => {
+                    self.fail(&mut state, 3, format!("{key} was mixed, and was touched"));
+                }
+                Some(Truth::Readable(seen)) if !self.open(&item).is_some_and(|opened| opened.same(seen)) => {
+                    self.fail(&mut state, 3, format!("{key} does not open to what was written last"));
+                }
+                Some(_) if !done && !listed => {
+                    self.fail(&mut state, 5, format!("{key} is neither at target nor in the ledger"));
+                }
+                Some(Truth::Readable(_)) if done && listed => {
+                    self.fail(&mut state, 5, format!("{key} is at target, and in the ledger"));
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(gone) = ledger.iter().find(|key| !truth.contains_key(*key)) {
+            self.fail(&mut state, 5, format!("{gone} is gone, and in the ledger"));
+        }
+        let most = self.world.items.len() as u64 + state.acted;
+        if state.written > most {
+            let written = state.written;
+            self.fail(&mut state, 6, format!("{written} writes where {most} would do"));
+        }
+    }
+
+    /// How many items a reader of the target alone can read, and how many there are.
+    pub(super) fn readable(&self) -> (u64, u64) {
+        let items = self.table.items();
+        let opens = |item: &&Item| self.at_target(item) && self.open(item).is_some();
+        (items.iter().filter(opens).count() as u64, items.len() as u64)
+    }
+
+    /// Invariant 8: what was consumed fits a bucket of one second's worth that fills at the budget's rate.
+    pub(super) fn demand_budgets(&self) {
+        let mut state = self.state();
+        let consumed = std::mem::take(&mut state.consumed);
+        let page = if self.world.items.contains(&Form::Large) { 102.0 } else { 2.0 };
+        let pages = f64::from(self.world.pace.segments) * self.world.pace.pages_in_flight as f64;
+        let [read, write, keys] = self.world.pace.budgets;
+        // A page of a scan is taken at the price of the one before.
+        for (kind, budget, slack) in
+            [(Kind::Read, read, page * pages), (Kind::Write, write, 0.2), (Kind::Keys, keys, 0.2)]
+        {
+            let Some(budget) = budget else { continue };
+            let rate = f64::from(budget);
+            let mut calls = consumed.get(&kind).cloned().unwrap_or_default();
+            calls.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+            let (mut level, mut last) = (rate, 0.0);
+            for (at, units) in calls {
+                level = (level + rate * (at - last)).min(rate) - units;
+                last = at;
+                // One item may cost more than a second's worth.
+                if level < -slack && units <= rate {
+                    self.fail(
+                        &mut state,
+                        8,
+                        format!("{kind:?}: {:.1} units beyond {rate} per second at {at:.3} s", -level),
+                    );
+                    break;
+                }
+            }
+        }
+    }
+}
+
+impl Witness for Watch {
+    fn read(&self, item: &Item) {
+        let Ok(key) = self.table.keys().key_of(item) else { return };
+        let mut state = self.state();
+        state.step += 1;
+        let step = state.step;
+        state.reads.entry(key.to_string()).or_default().push((step, item.clone()));
+        self.moment(&mut state, 2, &key);
+    }
+
+    fn page(&self, scan: &Scan, next: Option<&Key>) {
+        let mut state = self.state();
+        state.step += 1;
+        let (step, end) = (state.step, next.map_or_else(String::new, Key::to_string));
+        self.note(&mut state, || format!("page of segment {} up to {end:?}", scan.segment));
+        state.pages.insert((scan.segment, end), step);
+    }
+
+    fn sent(&self) -> u64 {
+        self.state().step
+    }
+
+    fn before(&self, rewrite: &Rewrite) {
+        self.moment(&mut self.state(), 0, &rewrite.key);
+    }
+
+    fn written(&self, rewrite: &Rewrite, sent: u64, before: Option<&Item>, after: &Item) {
+        let mut state = self.state();
+        state.step += 1;
+        state.written += 1;
+        let key = rewrite.key.to_string();
+        self.note(&mut state, || format!("written {key}"));
+        if self.world.weather.ignores_conditions || self.world.weather.keys_damaged {
+            return self.fail(&mut state, 1, format!("{key} was written on ground that is not solid"));
+        }
+        let (Some(before), Some(truth)) = (before, state.truth.get(&key).cloned()) else {
+            return self.fail(&mut state, 2, format!("{key} was deleted, and was written"));
+        };
+        let mixed = matches!(truth, Truth::Spoiled(_)) || (after.contains(UNNAMED) && self.late_attributes());
+        let reads = state.reads.get(&key).map_or(&[][..], Vec::as_slice);
+        if mixed && reads.iter().any(|(step, image)| *step <= sent && self.made_for(rewrite, image, before)) {
+            let truth = self.open(after).map_or_else(|| Truth::Spoiled(after.clone()), Truth::Readable);
+            state.truth.insert(key, truth);
+            return;
+        }
+        let Truth::Readable(seen) = truth else {
+            return self.fail(&mut state, 3, format!("{key} is mixed, and was written"));
+        };
+        if self.at_target(before) {
+            return self.fail(&mut state, 4, format!("{key} was at target, and was written"));
+        }
+        match self.open(after) {
+            Some(opened) if opened.same(&seen) => {}
+            Some(_) => return self.fail(&mut state, 1, format!("{key} opens to something else than was written last")),
+            None => return self.fail(&mut state, 3, format!("{key} cannot be read")),
+        }
+        if !self.at_target(after) {
+            self.fail(&mut state, 4, format!("{key} was written and is not at target"));
+        }
+    }
+
+    fn after(&self, rewrite: &Rewrite) {
+        self.moment(&mut self.state(), 1, &rewrite.key);
+    }
+
+    fn consumed(&self, kind: Kind, at: Instant, units: f64) {
+        self.state().consumed.entry(kind).or_default().push(((at - self.began).as_secs_f64(), units));
+    }
+}
+
+impl Observer for Watch {
+    fn on(&self, event: &Event) {
+        let mut state = self.state();
+        let said = format!("{event:?} {}", serde_json::to_string(event).unwrap_or_default());
+        self.note(&mut state, || format!("event {event:?}"));
+        state.said.push(said);
+        if let Event::PageDone { tally, .. } | Event::PassEnded { tally, .. } = event
+            && !tally.balances()
+        {
+            self.fail(&mut state, 9, format!("{tally:?} does not balance"));
+        }
+    }
+}
+
+/// A journal that is looked at after every commit.
+pub(super) struct Watched {
+    pub(super) journal: Arc<MemoryJournal>,
+    pub(super) watch: Arc<Watch>,
+}
+
+impl Watched {
+    /// Invariant 7: every item that the cursor has passed is at target or in the ledger, unless it was written by an
+    /// application after its page was read.
+    async fn demand_cursor(&self, segment: u32, from: &Cursor, to: &Cursor) {
+        let passes = self.journal.passes();
+        let total_segments = passes.last().map_or(1, |pass| pass.cursors.len() as u32);
+        let end = match to {
+            Cursor::Start => return,
+            Cursor::After(key) => key.to_string(),
+            Cursor::End => String::new(),
+        };
+        let after = if let Cursor::After(key) = from { Some(key.clone()) } else { None };
+        let scan = Scan { segment, total_segments, after, limit: None };
+        let items = crate::store::Table::scan(self.watch.table.as_ref(), &scan).await.map(|page| page.items);
+        let ledger: Vec<Key> =
+            self.journal.open_failures().await.unwrap_or_default().into_iter().map(|failure| failure.key).collect();
+        let mut state = self.watch.state();
+        let read = state.pages.get(&(segment, end.clone())).copied().unwrap_or_default();
+        for item in items.unwrap_or_default() {
+            let Ok(key) = self.watch.table.keys().key_of(&item) else { continue };
+            let text = key.to_string();
+            let touched = state.touched.get(&text).is_some_and(|step| *step > read);
+            if (end.is_empty() || text <= end) && !touched && !self.watch.at_target(&item) && !ledger.contains(&key) {
+                self.watch.fail(&mut state, 7, format!("the cursor of segment {segment} has passed {text}"));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Journal for Watched {
+    async fn pass(&self) -> Result<Option<Pass>, JournalError> {
+        self.journal.pass().await
+    }
+
+    async fn begin_pass(&self, segments: u32) -> Result<Pass, JournalError> {
+        self.journal.begin_pass(segments).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<(), JournalError> {
+        let (segment, to) = (commit.segment, commit.cursor.clone());
+        let from = self.journal.pass().await?.and_then(|pass| pass.cursors.get(segment as usize).cloned());
+        self.journal.commit(commit).await?;
+        self.watch.tell(|| format!("commit of segment {segment} up to {to:?}"));
+        self.demand_cursor(segment, &from.unwrap_or(Cursor::Start), &to).await;
+        Ok(())
+    }
+
+    async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError> {
+        self.journal.record(failures, done).await
+    }
+
+    async fn end_pass(&self) -> Result<(), JournalError> {
+        self.journal.end_pass().await
+    }
+
+    async fn open_failures(&self) -> Result<Vec<Failure>, JournalError> {
+        self.journal.open_failures().await
+    }
+}
+
+/// What a job of this world wants of every item.
+pub(super) fn policy(world: &World) -> Policy {
+    let target = match world.job {
+        super::Job::Unseal => Target::Plaintext,
+        _ => Target::Dbesdk { suite: world.suite(), recipients: vec![super::keys::recipient("new")] },
+    };
+    Policy { schema: world.schema(Form::New), accept_plaintext: true, accept_dbesdk: true, target }
+}

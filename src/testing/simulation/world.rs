@@ -1,0 +1,386 @@
+//! Worlds: a table, applications, a job, services that fail and processes that die, all from one number.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::crypto::Suite;
+use crate::format::{Action, Schema, Unsigned};
+use crate::item::{Item, KeyNames, Number, Value};
+
+/// A generator whose numbers are the same on every machine and in every version.
+pub(super) type Rng = Xoshiro256PlusPlus;
+
+/// Everything that happens by choice in one simulation. The same world runs the same way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct World {
+    /// The number it was made from; also seeds what is not written down here: delays, and which calls fail.
+    pub seed: u64,
+    /// What is to be done.
+    pub job: Job,
+    /// How the table's items look.
+    pub shape: Shape,
+    /// The items at the beginning.
+    pub items: Vec<Form>,
+    /// What applications do.
+    pub acts: Vec<Act>,
+    /// The processes that work on the job, one after the other. When they are done, more follow until nothing is left.
+    pub lives: Vec<Life>,
+    /// How the engine is set.
+    pub pace: Pace,
+    /// How the services behave.
+    pub weather: Weather,
+}
+
+/// A job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// From plaintext to sealed.
+    Seal,
+    /// From whatever there is to sealed for another key.
+    Rotate,
+    /// From sealed to plaintext.
+    Unseal,
+}
+
+/// How the items of a table look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// The header version.
+    pub version: u8,
+    /// Whether the target signs.
+    pub signs: bool,
+    /// Whether there is a sort key.
+    pub sort: bool,
+    /// Whether the older form signed `note` only, which the newer one encrypts.
+    pub widens: bool,
+}
+
+/// The form of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// In plaintext.
+    Plain,
+    /// Sealed under the job's older key.
+    Old,
+    /// At the target already, or what a client that was switched would write.
+    New,
+    /// In plaintext, with an attribute that the job does not name.
+    Unnamed,
+    /// In plaintext, and so large that it cannot be sealed.
+    Large,
+}
+
+/// Something that an application, or the service on its own, does to one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Act {
+    /// When.
+    pub when: When,
+    /// Which item: by its number, or at another item's moment that one.
+    pub item: usize,
+    /// What.
+    pub what: What,
+}
+
+/// When something is done. The worst moments are those around the engine's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// At this millisecond.
+    At(u64),
+    /// Just before the n-th rewrite takes effect, to its item.
+    BeforeWrite(u64),
+    /// Just after the n-th rewrite took effect, to its item.
+    AfterWrite(u64),
+    /// Just after the n-th item was read, to that item.
+    AfterRead(u64),
+}
+
+/// What an application does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Puts a whole item, with content of its own.
+    Put(Form),
+    /// Reads the item, adds an attribute or takes it away, and puts the whole item, all else as it was.
+    Amend,
+    /// Puts the item back as it was so many writes ago.
+    PutBack(usize),
+    /// Changes an attribute outside the signature.
+    Touch,
+    /// Deletes the item; so does the service when its time to live is over.
+    Delete,
+    /// Sets a single attribute that the job protects: a mistake.
+    RawSet(&'static str),
+    /// Adds an attribute that nobody configured: a mistake.
+    RawNew,
+    /// Nothing: but the machine's clock is set by so many seconds.
+    Jump(i64),
+}
+
+/// One process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// How it ends before its time.
+    pub end: Option<End>,
+    /// Whether it works on some keys, instead of passes.
+    pub keys: bool,
+    /// The most items that it may rewrite.
+    pub max_items: Option<u64>,
+}
+
+/// How a process ends before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It dies at its n-th moment: two for each call of a port.
+    Killed(u64),
+    /// The operator stops it after so many milliseconds.
+    Stopped(u64),
+    /// The operator stops it at once after so many milliseconds.
+    StoppedAtOnce(u64),
+}
+
+/// How the engine is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Segments.
+    pub segments: u32,
+    /// Items per page.
+    pub page_items: u32,
+    /// Pages in flight per lane.
+    pub pages_in_flight: usize,
+    /// Write and key requests in flight per page.
+    pub in_flight: usize,
+    /// Looks at one item.
+    pub attempts: u32,
+    /// Whether it writes one by one.
+    pub single: bool,
+    /// Budgets: read units, write units, key requests per second.
+    pub budgets: [Option<u32>; 3],
+}
+
+/// How the services behave. Chances are per thousand calls, or per thousand statements where it says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// The longest that a request or an answer is on its way, in milliseconds.
+    pub delay_ms: u64,
+    /// Asked for fewer requests, without any capacity being short.
+    pub throttled: u32,
+    /// Nobody answers; whether the request takes effect, and when, differs.
+    pub silent: u32,
+    /// Statements that fail in a batch whose others do not.
+    pub partial: u32,
+    /// Failed conditions that come back without the item.
+    pub without_item: u32,
+    /// Write units per second that the table has, its index, and each of its four ranges of keys a third of.
+    pub provisioned: Option<u32>,
+    /// Between these milliseconds the credentials are expired.
+    pub expired: Option<(u64, u64)>,
+    /// Batches are not allowed.
+    pub batch_denied: bool,
+    /// Writes are applied whatever their condition: nothing may be written.
+    pub ignores_conditions: bool,
+    /// Requests for keys that are throttled.
+    pub keys_throttled: u32,
+    /// Requests for keys that nobody answers.
+    pub keys_silent: u32,
+    /// Of a thousand encryption contexts, those under which no key is given.
+    pub keys_denied: u32,
+    /// Between these milliseconds the key is disabled.
+    pub key_disabled: Option<(u64, u64)>,
+    /// What is wrapped cannot be unwrapped: nothing may be written.
+    pub keys_damaged: bool,
+}
+
+impl World {
+    /// The world that a number stands for.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        let rng = &mut Rng::seed_from_u64(seed);
+        let job =
+            *[Job::Seal, Job::Seal, Job::Seal, Job::Rotate, Job::Rotate, Job::Unseal].choose(rng).unwrap_or(&Job::Seal);
+        let shape = Shape {
+            version: rng.random_range(1..=2),
+            signs: rng.random_ratio(1, 30),
+            sort: rng.random(),
+            widens: rng.random_ratio(1, 3),
+        };
+        // Applications that make no mistakes, some, or all.
+        let (raw, unnamed) = *[(false, false), (false, false), (false, true), (true, false), (true, true)]
+            .choose(rng)
+            .unwrap_or(&(false, false));
+        let starts: &[Form] = match job {
+            Job::Seal => &[Form::Plain, Form::Plain, Form::Plain, Form::Plain, Form::New],
+            Job::Rotate => &[Form::Old, Form::Old, Form::Old, Form::Plain, Form::New],
+            Job::Unseal => &[Form::Old, Form::Old, Form::Old, Form::New],
+        };
+        let mut items: Vec<Form> =
+            (0..rng.random_range(1..=14)).map(|_| starts.choose(rng).copied().unwrap_or(Form::Plain)).collect();
+        if job != Job::Unseal && rng.random_ratio(1, 4) {
+            items.push(Form::Unnamed);
+        }
+        if job == Job::Seal && rng.random_ratio(1, 300) {
+            items.push(Form::Large);
+        }
+        let acts = (0..rng.random_range(0..=24)).map(|_| Act::random(rng, job, items.len(), raw, unnamed)).collect();
+        let lives = (0..rng.random_range(0..=4)).map(|_| Life::random(rng)).collect();
+        Self { seed, job, shape, items, acts, lives, pace: Pace::random(rng), weather: Weather::random(rng) }
+    }
+
+    /// The items' schema under the target, or under the older form.
+    pub(super) fn schema(&self, form: Form) -> Schema {
+        let context =
+            if self.shape.version == 2 { Action::SignAndIncludeInEncryptionContext } else { Action::SignOnly };
+        let note = if form == Form::Old && self.shape.widens { Action::SignOnly } else { Action::EncryptAndSign };
+        let mut actions = BTreeMap::from([
+            ("id".to_owned(), context),
+            ("email".to_owned(), Action::EncryptAndSign),
+            ("note".to_owned(), note),
+            ("region".to_owned(), context),
+            ("visits".to_owned(), Action::DoNothing),
+        ]);
+        if self.shape.sort {
+            actions.insert("at".to_owned(), context);
+        }
+        Schema {
+            logical_table: "customers".to_owned(),
+            keys: self.keys(),
+            actions,
+            unsigned: Unsigned { names: BTreeSet::from(["visits".to_owned()]), prefix: Some(":".to_owned()) },
+        }
+    }
+
+    pub(super) fn keys(&self) -> KeyNames {
+        KeyNames { partition: "id".to_owned(), sort: self.shape.sort.then(|| "at".to_owned()) }
+    }
+
+    pub(super) const fn suite(&self) -> Suite {
+        if self.shape.signs { Suite::EcdsaP384 } else { Suite::HmacSha384 }
+    }
+
+    /// An item in plaintext, the n-th that is written; its secrets carry a mark that is looked for where it must not be.
+    pub(super) fn item(&self, number: usize, n: u64, form: Form) -> Item {
+        let mut item: Item = [
+            ("id".to_owned(), Value::from(format!("c{:02}", number / 2 * 2).as_str())),
+            ("email".to_owned(), Value::from(format!("{SECRET}{n}@example.org").as_str())),
+            ("region".to_owned(), Value::from(if n.is_multiple_of(3) { "us" } else { "eu" })),
+            ("visits".to_owned(), number_value(n)),
+        ]
+        .into_iter()
+        .collect();
+        if self.shape.sort {
+            // Two items share a partition.
+            item.insert("at", number_value(number as u64));
+        } else {
+            item.insert("id", Value::from(format!("c{number:02}").as_str()));
+        }
+        if n % 4 != 1 {
+            item.insert("note", Value::List(vec![number_value(n), Value::from(SECRET)]));
+        }
+        match form {
+            Form::Unnamed => drop(item.insert(UNNAMED, Value::from("x"))),
+            Form::Large => drop(item.insert("email", Value::from("x".repeat(400 * 1024 - 200).as_str()))),
+            Form::Plain | Form::Old | Form::New => {}
+        }
+        item
+    }
+}
+
+/// The attribute that nobody configured.
+pub(super) const UNNAMED: &str = "surprise";
+/// In every value that is to be encrypted.
+pub(super) const SECRET: &str = "TOPSECRET";
+
+pub(super) fn number_value(n: u64) -> Value {
+    Value::Number(Number::parse(&n.to_string()).expect("digits are a number"))
+}
+
+impl Act {
+    fn random(rng: &mut Rng, job: Job, items: usize, raw: bool, unnamed: bool) -> Self {
+        let when = match rng.random_range(0..8) {
+            0..=2 => When::At(rng.random_range(0..3_000)),
+            3..=4 => When::BeforeWrite(rng.random_range(0..40)),
+            5..=6 => When::AfterWrite(rng.random_range(0..40)),
+            _ => When::AfterRead(rng.random_range(0..60)),
+        };
+        let mut whats = vec![What::Put(Form::Plain), What::Put(Form::New), What::Amend, What::Amend];
+        whats.extend([What::Touch, What::Touch, What::Delete, What::PutBack(rng.random_range(1..4))]);
+        if job == Job::Rotate {
+            whats.push(What::Put(Form::Old));
+        }
+        if raw {
+            whats.extend(["email", "note", "region"].map(What::RawSet));
+        }
+        if unnamed {
+            whats.extend([What::RawNew; 2]);
+        }
+        if rng.random_ratio(1, 20) {
+            whats = vec![What::Jump(rng.random_range(-4_000..4_000))];
+        }
+        Self { when, item: rng.random_range(0..items), what: whats.choose(rng).copied().unwrap_or(What::Touch) }
+    }
+}
+
+impl Life {
+    fn random(rng: &mut Rng) -> Self {
+        let end = match rng.random_range(0..10) {
+            0..=5 => Some(End::Killed(rng.random_range(0..120))),
+            6 => Some(End::Stopped(rng.random_range(0..2_000))),
+            7 => Some(End::StoppedAtOnce(rng.random_range(0..2_000))),
+            _ => None,
+        };
+        let max_items = rng.random_ratio(1, 8).then(|| rng.random_range(0..6));
+        Self { end, keys: rng.random_ratio(1, 10), max_items }
+    }
+}
+
+impl Pace {
+    fn random(rng: &mut Rng) -> Self {
+        let budget = |rng: &mut Rng| rng.random_ratio(1, 3).then(|| rng.random_range(1..40));
+        Self {
+            segments: *[1, 1, 2, 4].choose(rng).unwrap_or(&1),
+            page_items: rng.random_range(1..=6),
+            pages_in_flight: rng.random_range(1..=3),
+            in_flight: rng.random_range(1..=4),
+            attempts: rng.random_range(1..=4),
+            single: rng.random_ratio(1, 5),
+            budgets: [budget(rng), budget(rng), budget(rng)],
+        }
+    }
+}
+
+impl Weather {
+    fn random(rng: &mut Rng) -> Self {
+        let delay_ms = rng.random_range(0..=40);
+        if rng.random_ratio(1, 5) {
+            return Self { delay_ms, ..Self::default() };
+        }
+        if rng.random_ratio(1, 40) {
+            return Self { delay_ms, ignores_conditions: true, ..Self::default() };
+        }
+        if rng.random_ratio(1, 40) {
+            return Self { delay_ms, keys_damaged: true, ..Self::default() };
+        }
+        let chance = |rng: &mut Rng| if rng.random_ratio(1, 3) { rng.random_range(10..300) } else { 0 };
+        let window = |rng: &mut Rng| {
+            let from = rng.random_range(0..1_500);
+            rng.random_ratio(1, 10).then(|| (from, from + rng.random_range(0..20_000)))
+        };
+        Self {
+            delay_ms,
+            throttled: chance(rng),
+            silent: chance(rng),
+            partial: chance(rng),
+            without_item: chance(rng),
+            provisioned: rng.random_ratio(1, 6).then(|| rng.random_range(3..30)),
+            expired: window(rng),
+            batch_denied: rng.random_ratio(1, 12),
+            ignores_conditions: false,
+            keys_throttled: chance(rng),
+            keys_silent: chance(rng),
+            keys_denied: if rng.random_ratio(1, 8) { 150 } else { 0 },
+            key_disabled: window(rng),
+            keys_damaged: false,
+        }
+    }
+}
