@@ -349,12 +349,13 @@ impl Watch {
     pub(super) fn demand_budgets(&self) {
         let mut state = self.state();
         let consumed = std::mem::take(&mut state.consumed);
-        let page = if self.world.items.contains(&Form::Large) { 102.0 } else { 2.0 };
         let pages = f64::from(self.world.pace.segments) * self.world.pace.pages_in_flight as f64;
         let [read, write, keys] = self.world.pace.budgets;
-        // A page of a scan is taken at the price of the one before.
+        // A page of a scan is taken at the price of the one before. What one costs that is 50 times as large becomes known
+        // when it is there, and a process that dies then pays no debts.
+        let read = read.filter(|_| !self.world.items.contains(&Form::Large));
         for (kind, budget, slack) in
-            [(Kind::Read, read, page * pages), (Kind::Write, write, 0.2), (Kind::Keys, keys, 0.2)]
+            [(Kind::Read, read, 2.0 * pages), (Kind::Write, write, 0.2), (Kind::Keys, keys, 0.2)]
         {
             let Some(budget) = budget else { continue };
             let rate = f64::from(budget);
