@@ -126,6 +126,8 @@ impl Schema {
         Some(contents)
     }
 
+    /// The engine tells by the item's structure whether it is at target and does not open it then; nothing that the
+    /// applications of the model do lies between the two.
     pub(crate) fn classify(self, item: &Item, target: Form) -> Verdict {
         match self.open(item) {
             None => Verdict::Refused,
