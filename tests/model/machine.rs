@@ -30,8 +30,8 @@ pub(crate) struct World {
     /// The form that each worker's job wants.
     pub(crate) targets: [Form; 2],
     pub(crate) lock: Lock,
-    /// Whether the application does what it must not: a raw update of an encrypted attribute.
-    pub(crate) raw: bool,
+    /// The signed attribute that the application updates alone, which it must not.
+    pub(crate) raw: Option<usize>,
     /// Whether a request may be under way while its sender goes on without it, or is dead.
     pub(crate) late: bool,
     pub(crate) application: u8,
@@ -111,8 +111,8 @@ pub(crate) enum Step {
     /// The unsigned attribute alone.
     Count,
     Delete,
-    /// A plaintext value into an encrypted attribute of a sealed item.
-    Raw,
+    /// A signed attribute of a sealed item alone, without sealing it again.
+    Raw(usize),
     /// A strongly consistent read, and everything up to the write.
     Read(usize),
     Arrive(usize),
@@ -232,8 +232,8 @@ impl World {
         steps.push(Step::PutOld);
         if let Some(item) = &state.item {
             steps.push(Step::Delete);
-            if self.raw && item.foot.is_some() {
-                steps.push(Step::Raw);
+            if item.foot.is_some() {
+                steps.extend(self.raw.map(Step::Raw));
             }
             // Legal only while the signature leaves it out.
             if !self.schema.covers(item.form(), COUNT) && item.fields[COUNT].is_some() {
@@ -522,9 +522,9 @@ impl Model for World {
                 self.put(&mut state, Some(item));
                 state.intended = intended;
             }
-            Step::Raw => {
+            Step::Raw(attribute) => {
                 let mut item = last.item?;
-                item.fields[SECRET] = Some(Field::Clear(1));
+                item.fields[attribute] = Some(Field::Clear(1));
                 self.put(&mut state, Some(item));
             }
             Step::Late => {

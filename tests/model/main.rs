@@ -11,7 +11,7 @@ mod properties;
 mod removed;
 mod story;
 
-use item::{Action, Form, Schema};
+use item::{Action, Form, NOTE, SECRET, Schema};
 use machine::{Lock, World};
 use properties::{CHECKPOINT, END, NOT_BACK_FROM_DELETION, NOT_BACK_FROM_TARGET, NOT_LOST, RAW_STAYS, READABLE};
 use removed::{Acknowledge, Monotone, Removed, Retry, Token, Write};
@@ -25,7 +25,7 @@ fn world(source: Form, count: Action) -> World {
         source,
         targets: [Form::New; 2],
         lock: Lock::None,
-        raw: false,
+        raw: None,
         late: true,
         application: 1,
         crashes: 1,
@@ -111,7 +111,7 @@ fn without_w_put_of_image() {
 fn without_t_foot_only() {
     needed(Removed::T(Token::FootOnly), NOT_LOST, world(Form::Plain, Action::Nothing));
     needed(Removed::T(Token::FootOnly), NOT_LOST, world(Form::Old, Action::Encrypt));
-    let raw = World { raw: true, ..world(Form::Old, Action::Nothing) };
+    let raw = World { raw: Some(SECRET), ..world(Form::Old, Action::Nothing) };
     assert_eq!(broken(RAW_STAYS, &raw), None);
     needed(Removed::T(Token::FootOnly), RAW_STAYS, raw);
 }
@@ -176,6 +176,15 @@ fn without_a_ledger_last() {
 #[test]
 fn without_m_no_lock() {
     needed(Removed::M(Monotone::NoLock), NOT_BACK_FROM_TARGET, there_and_back(Lock::Held));
+}
+
+/// What the condition of a sealed item leaves out: an attribute that was signed, is signed again and not changed. An
+/// application that writes it alone breaks the item, which the rewrite then seals without noticing.
+#[test]
+fn a_raw_write_into_what_is_only_signed() {
+    let raw = World { raw: Some(NOTE), ..world(Form::Old, Action::Nothing) };
+    let story = broken(RAW_STAYS, &raw).expect("nothing names the attribute");
+    println!("a raw write, not: {RAW_STAYS}\n{story}\n");
 }
 
 /// What a job that lost its lock may do. Whether it reads again before it writes changes nothing: its conditions keep

@@ -11,7 +11,7 @@ pub(crate) const NOT_BACK_FROM_DELETION: &str = "no deleted item reappears";
 pub(crate) const NOT_BACK_FROM_TARGET: &str = "nothing goes from the target back";
 pub(crate) const CHECKPOINT: &str = "no checkpoint is ahead of durable work";
 pub(crate) const END: &str = "what was there when a job first looked ends at target, in the ledger, or gone";
-pub(crate) const RAW_STAYS: &str = "no rewrite hides what was written raw into a sealed item";
+pub(crate) const RAW_STAYS: &str = "no rewrite goes over a sealed item that does not open";
 pub(crate) const NO_STANDSTILL: &str = "nobody waits for ever";
 
 impl World {

@@ -23,7 +23,7 @@ fn tell(before: &State, step: Step, after: &State) -> String {
         Step::PutOld => "application: puts the very first item back".to_owned(),
         Step::Count => "application: changes count alone".to_owned(),
         Step::Delete => "application: deletes the item".to_owned(),
-        Step::Raw => "application: writes secret=1 alone, without sealing it".to_owned(),
+        Step::Raw(attribute) => format!("application: writes {}=1 alone, without sealing", NAMES[attribute]),
         Step::Late => "network: a request that nobody waits for any more arrives".to_owned(),
         Step::Read(w) => format!("{}: reads the item, {}", name(w), plan(after, w)),
         Step::Arrive(w) => format!("{}: its write arrives, {}", name(w), outcome(after, w)),
