@@ -20,15 +20,18 @@ use reseal::store::{Answer, DynamoTable, Known, Scan, StoreClass, StoreError, Ta
 struct Script {
     answers: Vec<(&'static str, u16, String)>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// What each request said.
+    bodies: Arc<Mutex<Vec<serde_json::Value>>>,
 }
 
-async fn answer(State(script): State<Script>, headers: HeaderMap, _body: Bytes) -> impl IntoResponse {
+async fn answer(State(script): State<Script>, headers: HeaderMap, request: Bytes) -> impl IntoResponse {
     let target = headers.get("x-amz-target").unwrap().to_str().unwrap();
     let operation = target.rsplit('.').next().unwrap().to_owned();
     let found = script.answers.iter().find(|(name, ..)| *name == operation);
     let unknown = (400, r#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#.to_owned());
     let (status, body) = found.map_or(unknown, |(_, status, body)| (*status, body.clone()));
     script.asked.lock().unwrap().push(operation);
+    script.bodies.lock().unwrap().push(serde_json::from_slice(&request).unwrap());
     let json = [("content-type", "application/x-amz-json-1.0")];
     (StatusCode::from_u16(status).unwrap(), json, body)
 }
@@ -73,6 +76,15 @@ fn failed(answer: &Answer) -> &StoreError {
         Answer::Failed(error) => error,
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn every_read_asks_for_strong_consistency() {
+    let world = World::new(&[("Scan", 200, r#"{"Count":0}"#), ("GetItem", 200, "{}")]).await;
+    world.table.scan(&Scan { segment: 0, total_segments: 1, after: None, limit: None }).await.unwrap();
+    world.table.get(&rewrites(1)[0].key).await.unwrap();
+    let bodies = world.script.bodies.lock().unwrap();
+    assert!(bodies.len() == 2 && bodies.iter().all(|body| body["ConsistentRead"] == true), "{bodies:?}");
 }
 
 #[tokio::test]

