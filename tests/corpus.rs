@@ -145,6 +145,7 @@ fn item() -> Seeds {
     let plain = |name: u8, from: u8| [8, name, from, 0, 0, name];
     let set = |name: u8, value: u8| [9, name, 0, 0, 0, value];
     let remove = |name: u8| set(name, 9);
+    let retype = |name: u8| [10, name, 0, 0, 0, 0];
     vec![
         ("whole-version-1", edited(0, &[])),
         ("whole-signed", edited(4, &[])),
@@ -168,7 +169,10 @@ fn item() -> Seeds {
         ("key-of-another-item", edited(0, &[copy(4, 2)])),
         ("key-missing", edited(0, &[remove(4)])),
         ("key-not-a-key-type", edited(0, &[set(4, 0)])),
-        ("signed-value-another-type", edited(0, &[set(6, 2)])),
+        ("signed-value-another", edited(0, &[set(6, 2)])),
+        ("signed-binary-called-string", edited(0, &[retype(9)])),
+        ("signed-number-called-string", edited(3, &[retype(6)])),
+        ("key-called-binary", edited(0, &[retype(4)])),
         ("signed-value-moved-to-unsigned-name", edited(0, &[swap(6, 11)])),
         ("unsigned-value-moved-to-signed-name", edited(0, &[swap(8, 10)])),
         ("attribute-added", edited(0, &[set(10, 0)])),

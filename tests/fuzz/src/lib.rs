@@ -3,6 +3,8 @@
 pub mod targets;
 
 use std::alloc::System;
+use std::panic;
+use std::sync::Once;
 
 use cap::Cap;
 
@@ -17,7 +19,20 @@ const HEAP_BYTES_PER_BYTE: usize = 256;
 /// Runs one input under a bound on its memory. A length that is believed and not checked is a failed allocation here,
 /// which ends the process and so is a finding.
 pub fn run(target: fn(&[u8]), input: &[u8]) {
-    HEAP.set_limit(HEAP.allocated() + HEAP_BYTES + HEAP_BYTES_PER_BYTE * input.len()).expect("more than is held");
+    static UNBOUND_PANICS: Once = Once::new();
+    UNBOUND_PANICS.call_once(|| {
+        // What a panic prints takes more memory than an input may.
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            bound(usize::MAX);
+            hook(info);
+        }));
+    });
+    bound(HEAP.allocated() + HEAP_BYTES + HEAP_BYTES_PER_BYTE * input.len());
     target(input);
-    HEAP.set_limit(usize::MAX).expect("more than is held");
+    bound(usize::MAX);
+}
+
+fn bound(bytes: usize) {
+    HEAP.set_limit(bytes).expect("no bound is below what is held");
 }

@@ -173,7 +173,7 @@ fn apply([what, a, b, high, low, value]: [u8; EDIT_BYTES], item: &mut Item) {
     let name = |which: u8| NAMES[usize::from(which) % NAMES.len()].as_str();
     let offset = usize::from(u16::from_be_bytes([high, low]));
     let (a, other) = (name(a), chosen(b));
-    match what % 10 {
+    match what % 11 {
         0 => binary(item, a, |bytes| bytes.get_mut(offset).map_or((), |byte| *byte ^= value)),
         1 => binary(item, a, |bytes| bytes.truncate(offset)),
         2 => binary(item, a, |bytes| bytes.insert(offset.min(bytes.len()), value)),
@@ -194,10 +194,25 @@ fn apply([what, a, b, high, low, value]: [u8; EDIT_BYTES], item: &mut Item) {
             put(item, name(b), of_a);
         }
         8 => put(item, a, other.plain.get(name(value)).cloned()),
-        _ => {
+        9 => {
             let values = [Value::Null, Value::Bool(true), Value::from("x"), Value::List(vec![]), Value::Binary(vec![])];
             put(item, a, values.get(usize::from(value)).cloned());
         }
+        _ => {
+            if let Some(value) = item.get(a).and_then(of_another_type) {
+                item.insert(a, value);
+            }
+        }
+    }
+}
+
+/// The same bytes as another type, where there is one.
+fn of_another_type(value: &Value) -> Option<Value> {
+    match value {
+        Value::Binary(bytes) => String::from_utf8(bytes.clone()).ok().map(Value::String),
+        Value::String(text) => Some(Value::Binary(text.clone().into_bytes())),
+        Value::Number(number) => Some(Value::String(number.canonical())),
+        _ => None,
     }
 }
 
