@@ -225,13 +225,18 @@ impl SqliteJournal {
 }
 
 fn remedy(problem: &Problem) -> &'static str {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
     match problem {
+        // What stands in the file is none of what this program writes: no disk is to blame.
+        Problem::Corrupt(_)
+        | Problem::Sqlite(FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)) => {
+            "; move it away and run again, which is safe"
+        }
         Problem::Sqlite(error) => match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => "; make room on its disk, then resume",
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "; another program has it locked: close it",
             _ => "; check its disk, then resume",
         },
-        Problem::Corrupt(_) => "; move it away and run again, which is safe",
         Problem::Misuse(_) => "",
     }
 }
@@ -687,6 +692,9 @@ mod tests {
         damage("PRAGMA foreign_keys = OFF; UPDATE pass SET number = 4294967295, ended = 'one'");
         let error = journal.begin_pass(1).await.unwrap_err();
         assert!(error.problem.starts_with("it is damaged: pass 4294967295 is the last"), "{error}");
+        damage("UPDATE pass SET number = -1");
+        let error = journal.pass().await.unwrap_err();
+        assert!(error.problem.ends_with("; move it away and run again, which is safe"), "{error}");
     }
 
     #[test]
