@@ -67,7 +67,7 @@ fn intermediate_key(recipient: u8) -> Secret {
     Secret::new([recipient; 32])
 }
 
-fn seal(number_of: u8, version: u8, suite: Suite, recipients: u8, id: &str) -> Sealed {
+fn seal(message: u8, version: u8, suite: Suite, recipients: u8, id: &str) -> Sealed {
     let plain: Item = [
         ("aws_dbe_b_name", Value::from("a7")),
         ("card", Value::from("4111")),
@@ -90,8 +90,7 @@ fn seal(number_of: u8, version: u8, suite: Suite, recipients: u8, id: &str) -> S
         })
         .collect();
     let prepared = dbesdk::prepare(&schema(version), suite, &plain).expect("it fits the schema");
-    let item =
-        dbesdk::seal(&plain, prepared, &Secret::new([0x5a; 32]), [number_of; 32], &wrapped).expect("it is small");
+    let item = dbesdk::seal(&plain, prepared, &Secret::new([0x5a; 32]), [message; 32], &wrapped).expect("it is small");
     Sealed { item, plain, recipients }
 }
 
@@ -123,10 +122,8 @@ fn is(item: &Item, sealed: &Sealed, foot_too: bool) -> bool {
 /// together with the item's own unsigned attributes.
 fn check(item: &Item) {
     let opened = open(item);
-    if let Some(whole) = SEALED.iter().find(|sealed| is(item, sealed, true)) {
-        assert!(opened.is_some(), "an item that was sealed here does not open");
-        assert!(whole.recipients > 0);
-    }
+    let whole = SEALED.iter().any(|sealed| is(item, sealed, true));
+    assert!(opened.is_some() || !whole, "an item that was sealed here does not open");
     let Some(opened) = opened else { return };
     let source = SEALED.iter().find(|sealed| is(item, sealed, sealed.recipients == 1));
     let source = source.expect("an item opens that was not sealed here");
