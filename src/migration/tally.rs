@@ -29,21 +29,27 @@ impl Tally {
     pub const fn balances(&self) -> bool {
         self.scanned == self.current + self.rewritten + self.superseded + self.skipped + self.failed
     }
+
+    /// The sum, unless a count would pass what 64 bits hold: a damaged journal may say so.
+    #[must_use]
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        Some(Self {
+            scanned: self.scanned.checked_add(other.scanned)?,
+            current: self.current.checked_add(other.current)?,
+            rewritten: self.rewritten.checked_add(other.rewritten)?,
+            superseded: self.superseded.checked_add(other.superseded)?,
+            skipped: self.skipped.checked_add(other.skipped)?,
+            failed: self.failed.checked_add(other.failed)?,
+            conflicts: self.conflicts.checked_add(other.conflicts)?,
+        })
+    }
 }
 
 impl Add for Tally {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self {
-            scanned: self.scanned + other.scanned,
-            current: self.current + other.current,
-            rewritten: self.rewritten + other.rewritten,
-            superseded: self.superseded + other.superseded,
-            skipped: self.skipped + other.skipped,
-            failed: self.failed + other.failed,
-            conflicts: self.conflicts + other.conflicts,
-        }
+        self.checked_add(other).expect("nobody reads 2^64 items")
     }
 }
 

@@ -225,13 +225,18 @@ impl SqliteJournal {
 }
 
 fn remedy(problem: &Problem) -> &'static str {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
     match problem {
+        // What stands in the file is none of what this program writes: no disk is to blame.
+        Problem::Corrupt(_)
+        | Problem::Sqlite(FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)) => {
+            "; move it away and run again, which is safe"
+        }
         Problem::Sqlite(error) => match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => "; make room on its disk, then resume",
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "; another program has it locked: close it",
             _ => "; check its disk, then resume",
         },
-        Problem::Corrupt(_) => "; move it away and run again, which is safe",
         Problem::Misuse(_) => "",
     }
 }
@@ -326,18 +331,27 @@ fn read_pass(tx: &Transaction<'_>, keys: &KeyNames, number: u32) -> Result<PassR
     let sql = "SELECT began, ended, tally FROM pass WHERE number = ?1";
     let (began, ended, tally): (String, Option<String>, String) =
         tx.query_row(sql, [number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let mut lanes = tx.prepare_cached("SELECT state, after FROM lane WHERE pass = ?1 ORDER BY segment")?;
-    let lanes = lanes.query_map([number], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let cursors = lanes.map(|lane| {
-        let (state, after): (String, Option<String>) = lane?;
+    let mut lanes = tx.prepare_cached("SELECT segment, state, after FROM lane WHERE pass = ?1 ORDER BY segment")?;
+    let lanes = lanes.query_map([number], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let corrupt = |problem: &str| Problem::Corrupt(format!("{problem} in pass {number}"));
+    let cursors = lanes.zip(0..).map(|(lane, expected)| {
+        let (segment, state, after): (i64, String, Option<String>) = lane?;
+        // A cursor means nothing under another number of segments.
+        if segment != expected {
+            return Err(corrupt("a lane is missing"));
+        }
         match (state.as_str(), after) {
             ("start", None) => Ok(Cursor::Start),
             ("after", Some(key)) => Ok(Cursor::After(key_from(keys, &key)?)),
             ("end", None) => Ok(Cursor::End),
-            _ => Err(Problem::Corrupt(format!("a lane of pass {number} is in no known state"))),
+            _ => Err(corrupt("a lane is in no known state")),
         }
     });
-    let cursors = cursors.collect::<Result<_, _>>()?;
+    let cursors: Vec<Cursor> = cursors.collect::<Result<_, _>>()?;
+    if cursors.is_empty() {
+        // It would be done before anything was read.
+        return Err(corrupt("there is no lane"));
+    }
     let pass = Pass { number, cursors, tally: tally_from(&tally)?, ended: ended.is_some() };
     Ok(PassRecord { pass, began, ended })
 }
@@ -388,7 +402,8 @@ fn record(tx: &Transaction<'_>, now: &str, commit: &Commit) -> Result<(), Proble
     }
     let tally: String =
         tx.prepare_cached("SELECT tally FROM pass WHERE number = ?1")?.query_row([number], |row| row.get(0))?;
-    let tally = tally_to(tally_from(&tally)? + commit.tally);
+    let tally = tally_from(&tally)?.checked_add(commit.tally);
+    let tally = tally_to(tally.ok_or_else(|| Problem::Corrupt(format!("pass {number} counts too many items")))?);
     tx.prepare_cached("UPDATE pass SET tally = ?2 WHERE number = ?1")?.execute(params![number, tally])?;
     record_items(tx, now, &commit.failures, &commit.done)
 }
@@ -426,7 +441,9 @@ impl Journal for SqliteJournal {
         self.call(move |tx, file| {
             let number = match latest(tx)? {
                 None => 1,
-                Some((number, true)) => number + 1,
+                Some((number, true)) => {
+                    number.checked_add(1).ok_or_else(|| Problem::Corrupt(format!("pass {number} is the last")))?
+                }
                 Some((_, false)) => return Err(Problem::Misuse("the pass before has not ended")),
             };
             let pass = "INSERT INTO pass (number, began, tally) VALUES (?1, ?2, ?3)";
@@ -634,6 +651,50 @@ mod tests {
             assert!(matches!(refused, OpenError::Corrupt { .. }), "{refused}");
             assert_eq!(std::fs::read(&path).unwrap(), damaged);
         }
+    }
+
+    /// Passes that no run can have written: taken for what they say, they would be done without the table being read.
+    #[tokio::test]
+    async fn a_pass_that_lacks_lanes_is_refused() {
+        let cases = [
+            (
+                "DELETE FROM lane",
+                "it is damaged: there is no lane in pass 1; move it away and run again, which is safe",
+            ),
+            (
+                "DELETE FROM lane WHERE segment = 1",
+                "it is damaged: a lane is missing in pass 1; move it away and run again, which is safe",
+            ),
+            (
+                "UPDATE lane SET segment = segment - 1",
+                "it is damaged: a lane is missing in pass 1; move it away and run again, which is safe",
+            ),
+        ];
+        for (damage, expected) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let journal = open_at(directory.path(), "noon").unwrap();
+            journal.begin_pass(3).await.unwrap();
+            journal.file.connection.lock().unwrap().execute_batch(damage).unwrap();
+            assert_eq!(journal.pass().await.unwrap_err().problem, expected, "{damage}");
+            assert_eq!(journal.history().await.unwrap_err().problem, expected, "{damage}");
+        }
+    }
+
+    #[tokio::test]
+    async fn counts_at_their_end_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open_at(directory.path(), "noon").unwrap();
+        journal.begin_pass(1).await.unwrap();
+        let damage = |sql: &str| journal.file.connection.lock().unwrap().execute_batch(sql).unwrap();
+        damage("UPDATE pass SET tally = replace(tally, '\"scanned\":0', '\"scanned\":18446744073709551615')");
+        let error = journal.commit(commit(0, Cursor::End, 1)).await.unwrap_err();
+        assert!(error.problem.starts_with("it is damaged: pass 1 counts too many items"), "{error}");
+        damage("PRAGMA foreign_keys = OFF; UPDATE pass SET number = 4294967295, ended = 'one'");
+        let error = journal.begin_pass(1).await.unwrap_err();
+        assert!(error.problem.starts_with("it is damaged: pass 4294967295 is the last"), "{error}");
+        damage("UPDATE pass SET number = -1");
+        let error = journal.pass().await.unwrap_err();
+        assert!(error.problem.ends_with("; move it away and run again, which is safe"), "{error}");
     }
 
     #[test]

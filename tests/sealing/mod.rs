@@ -17,8 +17,16 @@ pub(crate) fn keyring() -> RawAes {
 }
 
 pub(crate) fn seal(keyring: &RawAes, schema: &Schema, suite: Suite, item: &Item) -> Outcome<Item> {
+    seal_for(&[keyring], schema, suite, item)
+}
+
+/// Seals for the recipients of several keyrings.
+pub(crate) fn seal_for(keyrings: &[&RawAes], schema: &Schema, suite: Suite, item: &Item) -> Outcome<Item> {
     let prepared = dbesdk::prepare(schema, suite, item)?;
-    let recipients = keyring.generate(&prepared.context).now_or_never().ok_or("the keyring waits")??;
+    let mut recipients = Vec::new();
+    for keyring in keyrings {
+        recipients.extend(keyring.generate(&prepared.context).now_or_never().ok_or("the keyring waits")??);
+    }
     Ok(dbesdk::seal(item, prepared, &Secret::random(), rand::random(), &recipients)?)
 }
 

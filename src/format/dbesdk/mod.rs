@@ -23,7 +23,7 @@ mod path;
 mod reader;
 mod record;
 mod seal;
-mod value;
+pub mod value;
 
 pub use context::ContextError;
 pub use head::{EncryptedDataKey, Head, HeadError, MESSAGE_ID_BYTES};

@@ -7,10 +7,10 @@ use super::reader::Reader;
 use crate::item::{Number, Value};
 
 /// Bytes of a type id.
-pub(super) const TYPE_ID_BYTES: usize = 2;
+pub const TYPE_ID_BYTES: usize = 2;
 
 /// The type in front of a serialised value.
-pub(super) type TypeId = [u8; TYPE_ID_BYTES];
+pub type TypeId = [u8; TYPE_ID_BYTES];
 
 const NULL: TypeId = [0x00, 0x00];
 const STRING: TypeId = [0x00, 0x01];
@@ -69,8 +69,11 @@ pub(super) fn is_type_id(id: TypeId) -> bool {
     [NULL, STRING, NUMBER, BOOL, BINARY, STRING_SET, NUMBER_SET, BINARY_SET, MAP, LIST].contains(&id)
 }
 
-/// Appends type id and serialised value.
-pub(super) fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), ValueError> {
+/// Appends type id and serialised value, numbers and sets in canonical form.
+///
+/// # Errors
+/// [`ValueError`] when the format cannot hold the value; `out` then ends in a part of it.
+pub fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), ValueError> {
     out.extend_from_slice(&type_id(value));
     body(value, 0, out)
 }
@@ -164,7 +167,10 @@ fn by_utf16(a: &str, b: &str) -> std::cmp::Ordering {
 }
 
 /// Reads a serialised value to its last byte. Takes the bytes over, because text and binary are the bytes themselves.
-pub(super) fn read(id: TypeId, bytes: Vec<u8>) -> Result<Value, ValueError> {
+///
+/// # Errors
+/// [`ValueError`] when they are none.
+pub fn read(id: TypeId, bytes: Vec<u8>) -> Result<Value, ValueError> {
     match id {
         STRING => String::from_utf8(bytes).map(Value::String).map_err(|_| ValueError::Malformed),
         BINARY => Ok(Value::Binary(bytes)),

@@ -1,0 +1,4 @@
+//! See `reseal_fuzz::targets::journal`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| reseal_fuzz::run(reseal_fuzz::targets::journal, input));
