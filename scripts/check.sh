@@ -24,6 +24,7 @@ else
     printf '\n== Dependencies: skipped, cargo-deny is not installed\n'
 fi
 step 'Demo' cargo run --locked --release -- demo
+step 'Simulation' scripts/simulate.sh 0 20000
 step 'Interoperability' scripts/interop.sh
 
 printf '\nEverything holds (%d s).\n' $((SECONDS - begun))
