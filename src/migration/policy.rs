@@ -127,15 +127,14 @@ impl Policy {
         &self,
         old: &Item,
         plain: &Item,
-        prepared: Prepared,
+        mut prepared: Prepared,
         fresh: (&Secret, [u8; 32]),
         wrapped: &[WrappedKey],
     ) -> Result<Verified, Refusal> {
-        let context = prepared.context.clone();
+        let context = std::mem::take(&mut prepared.context);
         let new = dbesdk::seal(plain, prepared, fresh.0, fresh.1, wrapped).map_err(seal_refusal)?;
-        let rewrite = self.rewrite(old, &new)?;
-        let sealed = self.verify(old, plain, &rewrite, &context, wrapped)?;
-        Ok(Verified { rewrite, sealed: Some(sealed) })
+        let sealed = self.verify(plain, &new, &context, wrapped)?;
+        Ok(Verified { rewrite: self.rewrite(old, new)?, sealed: Some(sealed) })
     }
 
     /// Makes the rewrite that leaves the item in plaintext.
@@ -143,30 +142,28 @@ impl Policy {
     /// # Errors
     /// [`Refusal`] when the item would be too large.
     pub fn unseal(&self, old: &Item, plain: &Item) -> Result<Verified, Refusal> {
-        Ok(Verified { rewrite: self.rewrite(old, plain)?, sealed: None })
+        Ok(Verified { rewrite: self.rewrite(old, plain.clone())?, sealed: None })
     }
 
-    /// Opens what the rewrite would leave in the table, from its bytes alone.
+    /// Opens the sealed item from its bytes alone.
     fn verify(
         &self,
-        old: &Item,
         plain: &Item,
-        rewrite: &Rewrite,
+        new: &Item,
         context: &EncryptionContext,
         wrapped: &[WrappedKey],
     ) -> Result<Box<Sealed>, Refusal> {
         let defect = |what: &str| {
             Refusal::new(FailureKind::CannotSeal, format!("not written, because {what}; please report it"))
         };
-        let after = rewrite.applied_to(old);
-        let Ok(Inspection::Sealed(sealed)) = dbesdk::inspect(&self.schema, &after) else {
+        let Ok(Inspection::Sealed(sealed)) = dbesdk::inspect(&self.schema, new) else {
             return Err(defect("the sealed item does not parse"));
         };
         if sealed.context != *context {
             return Err(defect("the sealed item gives another encryption context than its key was requested under"));
         }
         for (edk, wrapped) in wrapped.iter().enumerate() {
-            match dbesdk::open(&after, &sealed, edk, &wrapped.key) {
+            match dbesdk::open(new, &sealed, edk, &wrapped.key) {
                 Ok(opened) if opened.same(plain) => {}
                 Ok(_) => return Err(defect("the sealed item opens to something else")),
                 Err(error) => return Err(defect(&format!("the sealed item does not open ({error})"))),
@@ -176,7 +173,7 @@ impl Policy {
     }
 
     /// The conditional change that turns `old` into `new` (rules W and T).
-    fn rewrite(&self, old: &Item, new: &Item) -> Result<Rewrite, Refusal> {
+    fn rewrite(&self, old: &Item, new: Item) -> Result<Rewrite, Refusal> {
         let key = self.schema.keys.key_of(old).map_err(|error| Refusal::new(FailureKind::CannotSeal, error))?;
         let bytes = new.size();
         if bytes > ITEM_BYTES_MAX {
@@ -187,12 +184,8 @@ impl Policy {
             );
             return Err(Refusal::new(FailureKind::TooLarge, detail));
         }
-        let set: Vec<_> = new
-            .iter()
-            .filter(|(name, value)| old.get(name) != Some(value))
-            .map(|(name, value)| (name.to_owned(), value.clone()))
-            .collect();
         let remove: Vec<_> = old.names().filter(|name| !new.contains(name)).map(str::to_owned).collect();
+        let set: Vec<_> = new.into_iter().filter(|(name, value)| old.get(name) != Some(value)).collect();
         let condition = self
             .token(old, set.iter().map(|(name, _)| name.as_str()).chain(remove.iter().map(String::as_str)))
             .into_iter()

@@ -11,7 +11,7 @@ use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
 use super::keys::KeyFault;
 use super::lane::Seen;
-use super::writer::Sent;
+use super::writer::{BATCH_MAX, Sent};
 use crate::crypto::{KEY_BYTES, Secret, WrappedKey};
 use crate::format::dbesdk::{self, Prepared, Sealed};
 use crate::item::{Item, Key};
@@ -75,11 +75,17 @@ struct Made {
 
 /// Brings one page to the target, as far as that is possible.
 pub(super) async fn process(engine: Arc<Engine>, seen: Seen) -> Result<PageDone, RunError> {
-    let Seen { items, mut drift } = seen;
+    let Seen { items, drift: read } = seen;
     let mut page = PageDone { tally: Tally { scanned: items.len() as u64, ..Tally::default() }, ..PageDone::default() };
-    let mut tasks: Vec<Task> = items.into_iter().map(|item| Task { item, looks: 0, ticket: false }).collect();
-    let mut waiting = Vec::new();
+    let together = BATCH_MAX * engine.settings.writes_in_flight.max(1);
+    let mut fresh = items.into_iter().map(|item| Task { item, looks: 0, ticket: false });
+    let (mut tasks, mut drift, mut waiting) = (Vec::new(), read, Vec::new());
     loop {
+        if tasks.is_empty() {
+            // As many as can be in flight as writes: a whole page would fall out of the processor's cache from step to
+            // step. All that waits was read when the page was.
+            (tasks, drift) = (fresh.by_ref().take(together).collect(), read);
+        }
         if tasks.is_empty() {
             // Tickets of items that were not rewritten after all serve others.
             tasks = with_tickets(&engine, &mut waiting);

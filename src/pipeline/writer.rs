@@ -15,7 +15,7 @@ use crate::migration::{Expected, Rewrite};
 use crate::store::{Answer, StoreClass, StoreError, Via};
 
 /// Statements in one `BatchExecuteStatement` (API reference).
-const BATCH_MAX: usize = 25;
+pub(super) const BATCH_MAX: usize = 25;
 /// Bytes of items in one batch at most: old and new values travel both, and a request holds 16 MB.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Transaction conflicts with one item before it goes to the ledger.

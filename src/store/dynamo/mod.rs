@@ -6,6 +6,7 @@ mod expression;
 mod statement;
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -13,8 +14,7 @@ use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, BatchStatementError, BatchStatementRequest, ReturnConsumedCapacity,
-    ReturnValuesOnConditionCheckFailure,
+    AttributeValue, BatchStatementError, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure,
 };
 use futures::future::{join, join_all};
 
@@ -73,19 +73,18 @@ impl DynamoTable {
     }
 
     /// Sends statements as one request.
-    async fn send_batch(&self, rewrites: &[Rewrite], statements: Vec<(usize, Statement)>) -> Sent {
-        let mut places = Vec::with_capacity(statements.len());
-        let mut requests = Vec::with_capacity(statements.len());
-        for (at, statement) in statements {
-            places.push(at);
-            let request = BatchStatementRequest::builder()
-                .statement(statement.text)
-                .set_parameters(Some(statement.parameters))
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-            requests.push(request.build().expect("the statement, its only mandatory member, is set"));
-        }
-        let sent = self.client.batch_execute_statement().set_statements(Some(requests));
-        let result = sent.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await;
+    async fn send_batch(&self, rewrites: &[Rewrite], statements: Vec<(usize, Statement<'_>)>) -> Sent {
+        // One attempt, one body: nothing is retried in the SDK.
+        let body = Mutex::new(Some(statement::body(statements.iter().map(|(_, statement)| statement))));
+        let places: Vec<usize> = statements.into_iter().map(|(at, _)| at).collect();
+        let request = self.client.batch_execute_statement().set_statements(Some(Vec::new())).customize();
+        let request = request.mutate_request(move |request| {
+            if let Some(body) = body.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                request.headers_mut().insert("content-length", body.len().to_string());
+                *request.body_mut() = body.into();
+            }
+        });
+        let result = request.send().await;
         let (answers, units) = match result {
             Ok(output) => {
                 let units = output.consumed_capacity.as_ref().map(|tables| {
@@ -206,13 +205,10 @@ impl Table for DynamoTable {
                 requests: 0,
             };
         }
-        let statement = |rewrite: &Rewrite| match via {
-            Via::Batch => statement::statement(&self.name, rewrite),
-            Via::Single => None,
-        };
         let (mut singles, mut batched) = (Vec::new(), Vec::new());
         for (at, rewrite) in rewrites.iter().enumerate() {
-            match statement(rewrite) {
+            let batch = via == Via::Batch;
+            match batch.then(|| statement::statement(&self.name, rewrite)).flatten() {
                 Some(statement) => batched.push((at, statement)),
                 None => singles.push(at),
             }
@@ -229,7 +225,7 @@ impl Table for DynamoTable {
 }
 
 /// Cuts statements into requests, by count and by bytes.
-fn cut(statements: Vec<(usize, Statement)>) -> Vec<Vec<(usize, Statement)>> {
+fn cut(statements: Vec<(usize, Statement<'_>)>) -> Vec<Vec<(usize, Statement<'_>)>> {
     let (mut batches, mut bytes) = (Vec::<Vec<_>>::new(), 0);
     for (at, statement) in statements {
         bytes += statement.bytes;
