@@ -1,4 +1,4 @@
-//! The hand-off between tokio and rayon: one job per page, never one per item.
+//! The hand-off between tokio and rayon: one job for many items of a page, never one per item.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -376,3 +376,33 @@ async fn after_a_jump_of_the_wall_clock_items_are_read_again_before_they_are_wri
         world.demand(&customer(1)).await;
     }
 }
+
+/// The same for an item that waited for a ticket while another was worked on.
+#[tokio::test(start_paused = true)]
+async fn what_waited_during_a_jump_is_read_again_too() {
+    let mut world = World::of(2);
+    world.settings.max_items = Some(1);
+    let (table, mut calls) = (Arc::clone(&world.table), 0);
+    world.keyring = Arc::new(FaultyKeyring::new(Arc::clone(&world.keyring), move |_| {
+        calls += 1;
+        if calls == 1 {
+            jump(Duration::from_hours(1), Duration::ZERO);
+            // Its ticket goes to the other one.
+            table.delete(&key(0));
+        }
+        KeyFault::None
+    }));
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let report = world.run_with(move |_, call| {
+        match call {
+            Call::Get(of) if *of == key(1) => log.lock().unwrap().push("read"),
+            Call::Update(rewrites, _) if !is_probe(rewrites) => log.lock().unwrap().push("written"),
+            _ => {}
+        }
+        TableFault::None
+    });
+    let tally = report.await.unwrap().passes[0].1;
+    assert_eq!((tally.rewritten, tally.superseded), (1, 1));
+    assert_eq!(*seen.lock().unwrap(), ["read", "written"]);
+}
