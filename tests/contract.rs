@@ -4,11 +4,12 @@
 #![cfg(feature = "local")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod items;
+
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
@@ -16,8 +17,10 @@ use reseal::aws::AwsConfig;
 use reseal::item::{Item, Key, KeyNames, Number, Value};
 use reseal::local::{Options, StandIns, start};
 use reseal::migration::{Expected, Rewrite};
-use reseal::store::{Answer, DynamoTable, Scan, StoreClass, Table, Update, Via};
+use reseal::store::{Answer, DynamoTable, Scan, StoreClass, Table, Via};
 use reseal::testing::{MemoryTable, simulation};
+
+use items::{equals, n, only, s, sdk};
 
 const TABLE: &str = "contract-table";
 const BOTH: [Via; 2] = [Via::Batch, Via::Single];
@@ -141,30 +144,6 @@ fn sdk_item(item: &Item) -> std::collections::HashMap<String, AttributeValue> {
     item.iter().map(|(name, value)| (name.to_owned(), sdk(value))).collect()
 }
 
-fn sdk(value: &Value) -> AttributeValue {
-    let number = |number: &Number| number.as_str().to_owned();
-    match value {
-        Value::String(text) => AttributeValue::S(text.clone()),
-        Value::Number(value) => AttributeValue::N(number(value)),
-        Value::Binary(bytes) => AttributeValue::B(Blob::new(bytes.clone())),
-        Value::Bool(flag) => AttributeValue::Bool(*flag),
-        Value::Null => AttributeValue::Null(true),
-        Value::StringSet(members) => AttributeValue::Ss(members.clone()),
-        Value::NumberSet(members) => AttributeValue::Ns(members.iter().map(number).collect()),
-        Value::BinarySet(members) => AttributeValue::Bs(members.iter().cloned().map(Blob::new).collect()),
-        Value::List(members) => AttributeValue::L(members.iter().map(sdk).collect()),
-        Value::Map(members) => AttributeValue::M(members.iter().map(|(name, v)| (name.clone(), sdk(v))).collect()),
-    }
-}
-
-fn n(text: &str) -> Value {
-    Value::Number(Number::parse(text).unwrap())
-}
-
-fn s(text: &str) -> Value {
-    Value::from(text)
-}
-
 /// An item of the partition `p` with these attributes besides its key.
 fn item<const N: usize>(at: &str, attributes: [(&str, Value); N]) -> Item {
     let keys = [("pk", s("p")), ("at", n(at))];
@@ -175,15 +154,6 @@ fn item<const N: usize>(at: &str, attributes: [(&str, Value); N]) -> Item {
 fn rewrite(item: &Item, condition: Vec<(String, Expected)>) -> Rewrite {
     let set = vec![("a".to_owned(), s("new"))];
     Rewrite { key: names().key_of(item).unwrap(), set, remove: vec![], condition, bytes: item.size() }
-}
-
-fn equals(name: &str, value: Value) -> (String, Expected) {
-    (name.to_owned(), Expected::Equals(value))
-}
-
-fn only(update: Update) -> Answer {
-    let [answer] = <[Answer; 1]>::try_from(update.answers).unwrap();
-    answer
 }
 
 #[tokio::test]

@@ -2,20 +2,23 @@
 #![cfg(feature = "local")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod items;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-    ProjectionType, ScalarAttributeType, StreamSpecification, StreamViewType, TimeToLiveSpecification,
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType, StreamSpecification, StreamViewType, TimeToLiveSpecification,
 };
 use reseal::aws::AwsConfig;
-use reseal::item::{Item, Key, KeyNames, Number, Value};
+use reseal::item::{Item, Key, KeyNames, Value};
 use reseal::local::{Options, StandIns, start};
 use reseal::migration::{Expected, Rewrite};
 use reseal::store::{
-    Answer, Capacity, DynamoTable, IndexKind, Known, Scan, StoreClass, Table, TtlFacts, Update, Via, describe,
+    Answer, Capacity, DynamoTable, IndexKind, Known, Scan, StoreClass, Table, TtlFacts, Via, describe,
 };
+
+use items::{equals, n, only, s, sdk};
 
 const TABLE: &str = "rewrites-table";
 const BOTH: [Via; 2] = [Via::Batch, Via::Single];
@@ -83,30 +86,6 @@ impl World {
     }
 }
 
-fn sdk(value: &Value) -> AttributeValue {
-    let number = |number: &Number| number.as_str().to_owned();
-    match value {
-        Value::String(text) => AttributeValue::S(text.clone()),
-        Value::Number(value) => AttributeValue::N(number(value)),
-        Value::Binary(bytes) => AttributeValue::B(Blob::new(bytes.clone())),
-        Value::Bool(flag) => AttributeValue::Bool(*flag),
-        Value::Null => AttributeValue::Null(true),
-        Value::StringSet(members) => AttributeValue::Ss(members.clone()),
-        Value::NumberSet(members) => AttributeValue::Ns(members.iter().map(number).collect()),
-        Value::BinarySet(members) => AttributeValue::Bs(members.iter().cloned().map(Blob::new).collect()),
-        Value::List(members) => AttributeValue::L(members.iter().map(sdk).collect()),
-        Value::Map(members) => AttributeValue::M(members.iter().map(|(name, v)| (name.clone(), sdk(v))).collect()),
-    }
-}
-
-fn n(text: &str) -> Value {
-    Value::Number(Number::parse(text).unwrap())
-}
-
-fn s(text: &str) -> Value {
-    Value::from(text)
-}
-
 /// An item of the partition `p` with these attributes besides its key.
 fn item<const N: usize>(sort: &str, attributes: [(&str, Value); N]) -> Item {
     let keys = [("pk", s("p")), ("sort key", n(sort))];
@@ -117,15 +96,6 @@ fn item<const N: usize>(sort: &str, attributes: [(&str, Value); N]) -> Item {
 fn rewrite(item: &Item, condition: Vec<(String, Expected)>) -> Rewrite {
     let set = vec![("a".to_owned(), s("new"))];
     Rewrite { key: names().key_of(item).unwrap(), set, remove: vec![], condition, bytes: item.size() }
-}
-
-fn equals(name: &str, value: Value) -> (String, Expected) {
-    (name.to_owned(), Expected::Equals(value))
-}
-
-fn only(update: Update) -> Answer {
-    let [answer] = <[Answer; 1]>::try_from(update.answers).unwrap();
-    answer
 }
 
 #[tokio::test]

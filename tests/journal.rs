@@ -5,15 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use reseal::crypto::Suite;
 use reseal::format::{Action, Schema, Unsigned};
 use reseal::item::{Item, KeyNames, Value};
 use reseal::keyring::{Keyring, RawAes};
 use reseal::migration::{Fingerprint, Policy, Target, Verdict};
-use reseal::pipeline::{Ended, Event, Observer, Pool, Ports, Report, RunError, Settings, Stop, run};
-use reseal::store::{Journal, PassRecord, SqliteJournal, Table, Via};
+use reseal::pipeline::{Ended, Event, Observer, Ports, Report, RunError, Settings, Stop, run};
+use reseal::store::{Journal, PassRecord, SqliteJournal, Table};
 use reseal::testing::{MemoryTable, Tripwire};
 
 const CUSTOMERS: usize = 5;
@@ -125,27 +124,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn settings() -> Settings {
-    Settings {
-        segments: 2,
-        pages_in_flight: 2,
-        pages_in_memory: 4,
-        writes_in_flight: 2,
-        keys_in_flight: 4,
-        read_units: None,
-        write_units: None,
-        kms_requests: None,
-        page_items: Some(2),
-        page_units: 1.0,
-        write_copies: 1,
-        attempts: 3,
-        max_items: None,
-        max_passes: 5,
-        writer: Via::Batch,
-        pool: Pool::Inline,
-        drain: Duration::from_secs(30),
-        entropy: rand::fill,
-        wall: std::time::SystemTime::now,
-    }
+    Settings { segments: 2, page_items: Some(2), ..reseal::testing::settings() }
 }
 
 #[test]
@@ -166,22 +145,19 @@ fn a_process_that_dies_at_any_call_is_resumed_from_the_file() {
     }
 }
 
-/// Counts rows that are written down, from a number to zero, and fails there: every way in which the journal writes.
-const COUNTDOWN: &str = "
-    CREATE TABLE countdown (rows INTEGER NOT NULL);
-    CREATE TRIGGER pass_begins BEFORE INSERT ON pass BEGIN
-        SELECT RAISE(ABORT, 'planted') WHERE (SELECT rows FROM countdown) = 0; UPDATE countdown SET rows = rows - 1; END;
-    CREATE TRIGGER pass_changes BEFORE UPDATE ON pass BEGIN
-        SELECT RAISE(ABORT, 'planted') WHERE (SELECT rows FROM countdown) = 0; UPDATE countdown SET rows = rows - 1; END;
-    CREATE TRIGGER lane_begins BEFORE INSERT ON lane BEGIN
-        SELECT RAISE(ABORT, 'planted') WHERE (SELECT rows FROM countdown) = 0; UPDATE countdown SET rows = rows - 1; END;
-    CREATE TRIGGER lane_changes BEFORE UPDATE ON lane BEGIN
-        SELECT RAISE(ABORT, 'planted') WHERE (SELECT rows FROM countdown) = 0; UPDATE countdown SET rows = rows - 1; END;
-    CREATE TRIGGER entry_begins BEFORE INSERT ON ledger BEGIN
-        SELECT RAISE(ABORT, 'planted') WHERE (SELECT rows FROM countdown) = 0; UPDATE countdown SET rows = rows - 1; END;
-    CREATE TRIGGER entry_changes BEFORE UPDATE ON ledger BEGIN
-        SELECT RAISE(ABORT, 'planted') WHERE (SELECT rows FROM countdown) = 0; UPDATE countdown SET rows = rows - 1; END;
-";
+/// Counts rows from a number down to zero and fails there, in every way in which the journal writes.
+fn countdown() -> String {
+    let ways = ["pass", "lane", "ledger"].into_iter().flat_map(|table| [(table, "INSERT"), (table, "UPDATE")]);
+    let triggers = ways.map(|(table, way)| {
+        format!(
+            "CREATE TRIGGER {table}_{way} BEFORE {way} ON {table} BEGIN
+                SELECT RAISE(ABORT, 'planted') WHERE (SELECT rows FROM countdown) = 0;
+                UPDATE countdown SET rows = rows - 1;
+            END;"
+        )
+    });
+    std::iter::once("CREATE TABLE countdown (rows INTEGER NOT NULL);".to_owned()).chain(triggers).collect()
+}
 
 /// Has the journal fail when so many rows were written, or lets it work again.
 fn fail_after(state: &Path, rows: Option<u32>) -> u32 {
@@ -190,7 +166,7 @@ fn fail_after(state: &Path, rows: Option<u32>) -> u32 {
     match rows {
         Some(rows) => {
             if file.execute("UPDATE countdown SET rows = ?1", [rows]).is_err() {
-                file.execute_batch(COUNTDOWN).unwrap();
+                file.execute_batch(&countdown()).unwrap();
                 file.execute("INSERT INTO countdown VALUES (?1)", [rows]).unwrap();
             }
         }

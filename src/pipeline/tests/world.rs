@@ -13,8 +13,8 @@ use crate::format::{Action, Schema, Unsigned};
 use crate::item::{Item, Key, KeyNames, Number, Value};
 use crate::keyring::{Keyring, RawAes};
 use crate::migration::{Expected, Failure, FailureKind, Policy, Rewrite, Target, Verdict};
-use crate::pipeline::{Event, Observer, Pool, Ports, Report, RunError, Settings, Stop, run};
-use crate::store::{Journal, Table, Via};
+use crate::pipeline::{Event, Observer, Ports, Report, RunError, Settings, Stop, run};
+use crate::store::{Journal, Table};
 use crate::testing::{Call, FaultyTable, MemoryJournal, MemoryTable, TableFault};
 
 /// Remembers every event.
@@ -238,27 +238,7 @@ pub(super) fn recipient(name: &str) -> Recipient {
 }
 
 fn settings() -> Settings {
-    Settings {
-        segments: 1,
-        pages_in_flight: 2,
-        pages_in_memory: 4,
-        writes_in_flight: 2,
-        keys_in_flight: 4,
-        read_units: None,
-        write_units: None,
-        kms_requests: None,
-        page_items: Some(5),
-        page_units: 1.0,
-        write_copies: 1,
-        attempts: 3,
-        max_items: None,
-        max_passes: 5,
-        writer: Via::Batch,
-        pool: Pool::Inline,
-        drain: Duration::from_secs(30),
-        entropy: rand::fill,
-        wall,
-    }
+    Settings { wall, ..crate::testing::settings() }
 }
 
 thread_local! {
