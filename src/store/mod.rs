@@ -4,6 +4,7 @@ mod dynamo;
 mod facts;
 mod journal;
 mod lock;
+mod shards;
 mod sqlite;
 mod table;
 
@@ -16,5 +17,6 @@ pub use facts::{
 };
 pub use journal::{Commit, Cursor, Journal, JournalError, Pass};
 pub use lock::{LockError, TableLock, state_home};
+pub use shards::{Listing, Record, Records, Shard, Shards, ShardsError, Start};
 pub use sqlite::{LedgerEntry, OpenError, PassRecord, SqliteJournal};
 pub use table::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};
