@@ -53,9 +53,10 @@ pub(crate) enum Meaning {
     Fatal,
 }
 
-/// The error codes of the data operations of DynamoDB and KMS, sorted by meaning. Sources: the API references' lists of
-/// each operation, "Common errors", the developer guide's "Error handling with DynamoDB", and `BatchStatementError` for
-/// the codes of single statements, which are spelled differently. A failed condition is an answer, not an error.
+/// The error codes of the data operations of DynamoDB, its Streams and KMS, sorted by meaning. Sources: the API
+/// references' lists of each operation, "Common errors", the developer guide's "Error handling with DynamoDB", and
+/// `BatchStatementError` for the codes of single statements, which are spelled differently. A failed condition is an
+/// answer, not an error.
 const CODES: [(Meaning, &[&str]); 7] = [
     (
         Meaning::Throttled,
@@ -115,11 +116,13 @@ const CODES: [(Meaning, &[&str]); 7] = [
         &[
             "DuplicateItem",
             "DuplicateItemException",
+            "ExpiredIteratorException",
             "IncorrectKeyException",
             "InvalidCiphertextException",
             "ItemCollectionSizeLimitExceeded",
             "ItemCollectionSizeLimitExceededException",
             "SerializationException",
+            "TrimmedDataAccessException",
             "ValidationError",
             "ValidationException",
         ],
@@ -308,6 +311,21 @@ mod tests {
             ("TransactionConflict", Conflict),
             ("ResourceNotFound", Fatal),
             ("AccessDenied", Denied),
+        ];
+        for (code, expected) in cases {
+            assert_eq!(of(code, 400).meaning(), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn every_documented_code_of_streams() {
+        use Meaning::{Fatal, Item, Throttled, Unavailable};
+        let cases = [
+            ("ExpiredIteratorException", Item),
+            ("TrimmedDataAccessException", Item),
+            ("LimitExceededException", Throttled),
+            ("ResourceNotFoundException", Fatal),
+            ("InternalServerError", Unavailable),
         ];
         for (code, expected) in cases {
             assert_eq!(of(code, 400).meaning(), expected, "{code}");

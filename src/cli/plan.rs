@@ -11,7 +11,7 @@ use super::preflight::Objection;
 use super::resolve::Plan;
 use crate::migration::{Census, Target};
 use crate::pipeline::Settings;
-use crate::store::{Capacity, Known, Scan, Table, TableFacts};
+use crate::store::{Capacity, Known, Scan, StreamFacts, Table, TableFacts};
 
 /// Items that are looked at; a page of each of a few segments spread over the table.
 const SAMPLE_ITEMS: u32 = 250;
@@ -24,6 +24,8 @@ struct Printed<'a> {
     table: &'a str,
     items: u64,
     bytes: u64,
+    stream_arn: Option<&'a str>,
+    stream_view: Option<&'a str>,
     segments: u32,
     read_units_per_second: Option<u32>,
     write_units_per_second: Option<u32>,
@@ -52,10 +54,13 @@ pub(super) async fn show(plan: &Plan, table: &dyn Table, json: bool) -> Result<E
     let not_ready = plan.job.readiness().err();
     if json {
         let limit = |units: Option<NonZeroU32>| units.map(NonZeroU32::get);
+        let stream = enabled(&plan.facts);
         let printed = Printed {
             table: &plan.facts.arn,
             items: plan.facts.items,
             bytes: plan.facts.bytes,
+            stream_arn: stream.and_then(|stream| stream.arn.as_deref()),
+            stream_view: stream.and_then(|stream| stream.view.as_deref()),
             segments: plan.settings.segments,
             read_units_per_second: limit(plan.settings.read_units),
             write_units_per_second: limit(plan.settings.write_units),
@@ -155,7 +160,6 @@ fn table(facts: &TableFacts) -> Vec<String> {
         Known::Known(false) => "off",
         Known::Unknown(_) => "unknown",
     };
-    let stream = facts.stream.as_ref().filter(|stream| stream.enabled).and_then(|stream| stream.view.as_deref());
     let mut lines = vec![
         labelled("table", &facts.arn),
         labelled("key", keys.join(", ")),
@@ -167,8 +171,24 @@ fn table(facts: &TableFacts) -> Vec<String> {
     );
     lines.push(labelled("TTL", ttl));
     lines.push(labelled("recovery", format!("point in time: {recovery}")));
-    lines.push(labelled("stream", stream.unwrap_or("none")));
+    lines.push(labelled("stream", enabled(facts).map_or_else(|| "none".to_owned(), stream)));
     lines
+}
+
+fn enabled(facts: &TableFacts) -> Option<&StreamFacts> {
+    facts.stream.as_ref().filter(|stream| stream.enabled)
+}
+
+/// The stream, and what its view is enough for.
+fn stream(stream: &StreamFacts) -> String {
+    let unknown = || "unknown".to_owned();
+    let (view, arn) = (stream.view.clone().unwrap_or_else(unknown), stream.arn.clone().unwrap_or_else(unknown));
+    let enough = match view.as_str() {
+        "NEW_AND_OLD_IMAGES" => "enough to follow every change without reading the table",
+        "NEW_IMAGE" => "enough to follow every change, but not to see every partial update of a sealed item",
+        _ => "each changed item must be read besides, and not every partial update of a sealed item shows",
+    };
+    format!("{view}, {arn}: {enough}")
 }
 
 fn target(plan: &Plan) -> String {

@@ -4,10 +4,11 @@ mod dynamo;
 mod facts;
 mod journal;
 mod lock;
+mod shards;
 mod sqlite;
 mod table;
 
-pub use dynamo::{DynamoTable, describe};
+pub use dynamo::{DynamoShards, DynamoTable, describe};
 #[cfg(feature = "local")]
 pub(crate) use dynamo::{item_to, key_to};
 pub use facts::{
@@ -16,5 +17,6 @@ pub use facts::{
 };
 pub use journal::{Commit, Cursor, Journal, JournalError, Pass};
 pub use lock::{LockError, TableLock, state_home};
+pub use shards::{Listing, Record, Records, Shard, Shards, ShardsError, Start};
 pub use sqlite::{LedgerEntry, OpenError, PassRecord, SqliteJournal};
 pub use table::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};

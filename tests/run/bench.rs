@@ -11,7 +11,8 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
-    ProjectionType, PutRequest, ScalarAttributeType, TimeToLiveSpecification, WriteRequest,
+    ProjectionType, PutRequest, ScalarAttributeType, StreamSpecification, StreamViewType, TimeToLiveSpecification,
+    WriteRequest,
 };
 use reseal::local::{Options, StandIns, start};
 use serde_json::{Value as Json, json};
@@ -128,6 +129,13 @@ impl Bench {
     pub(crate) async fn set_ttl(&self, attribute: &str) {
         let ttl = TimeToLiveSpecification::builder().attribute_name(attribute).enabled(true).build().unwrap();
         self.client.update_time_to_live().table_name(TABLE).time_to_live_specification(ttl).send().await.unwrap();
+    }
+
+    /// Gives the table a stream of this view, or none.
+    pub(crate) async fn set_stream(&self, view: Option<StreamViewType>) {
+        let stream = StreamSpecification::builder().stream_enabled(view.is_some()).set_stream_view_type(view);
+        let update = self.client.update_table().table_name(TABLE).stream_specification(stream.build().unwrap());
+        update.send().await.unwrap();
     }
 
     pub(crate) async fn put(&self, item: &Item) {

@@ -1,7 +1,7 @@
 //! How far a run comes: limits, chosen keys, the ledger, signals, the ways of writing.
 
-use aws_sdk_dynamodb::types::AttributeValue;
-use serde_json::json;
+use aws_sdk_dynamodb::types::{AttributeValue, StreamViewType};
+use serde_json::{Value as Json, json};
 
 use crate::bench::{Bench, Change, FOOT, HEAD, b, item, key_line, order, s};
 
@@ -167,4 +167,29 @@ async fn state_is_kept_where_the_users_programs_keep_it() {
     let jobs: Vec<_> = std::fs::read_dir(home.join("jobs")).unwrap().collect();
     assert_eq!(jobs.len(), 1, "one job on one table");
     assert!(jobs[0].as_ref().unwrap().path().join("journal.sqlite3").is_file());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plan_names_the_stream_and_what_it_is_enough_for() {
+    let bench = Bench::with(0).await;
+    bench.job(&[]);
+    let json = || serde_json::from_str::<Json>(&bench.reseal("plan --job job.toml --json").out).unwrap();
+    bench.reseal("plan --job job.toml").expect(0, &["stream    none"]);
+    for (view, enough) in [
+        (StreamViewType::NewAndOldImages, "enough to follow every change without reading the table"),
+        (StreamViewType::NewImage, "enough to follow every change, but not to see every partial update"),
+        (StreamViewType::OldImage, "each changed item must be read besides"),
+        (StreamViewType::KeysOnly, "each changed item must be read besides"),
+    ] {
+        bench.set_stream(Some(view.clone())).await;
+        let named = format!("stream    {}, arn:", view.as_str());
+        bench.reseal("plan --job job.toml").expect(0, &[&named, "/stream/", enough]);
+        let plan = json();
+        assert_eq!(plan["stream-view"], view.as_str());
+        assert!(plan["stream-arn"].as_str().unwrap().contains("/stream/"), "{plan}");
+        bench.set_stream(None).await;
+    }
+    // A stream that was is not one to follow.
+    bench.reseal("plan --job job.toml").expect(0, &["stream    none"]);
+    assert!(json()["stream-arn"].is_null());
 }

@@ -1,9 +1,10 @@
-//! A DynamoDB table through the AWS SDK.
+//! A DynamoDB table, and its stream, through the AWS SDK.
 
 mod convert;
 mod describe;
 mod expression;
 mod statement;
+mod streams;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -28,6 +29,7 @@ pub(crate) use convert::item_to;
 pub(crate) use convert::key_to;
 pub use describe::describe;
 use statement::Statement;
+pub use streams::DynamoShards;
 
 /// The most statements of one request (API reference, `BatchExecuteStatement`).
 const STATEMENTS_MAX: usize = 25;
@@ -309,7 +311,7 @@ fn unanswered() -> Answer {
     Answer::Failed(StoreError { operation: BATCH, class: StoreClass::Unknown, problem })
 }
 
-fn unreadable(operation: &'static str, error: &ConvertError) -> StoreError {
+fn unreadable(operation: &'static str, error: &impl std::fmt::Display) -> StoreError {
     StoreError { operation, class: StoreClass::Fatal, problem: error.to_string() }
 }
 
