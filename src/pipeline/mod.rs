@@ -11,6 +11,7 @@ mod page;
 mod pool;
 mod reader;
 mod retry;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use engine::{Ports, RunError, Settings};
 pub use event::{Event, Observer};
 pub use pool::{Panicked, Pool};
+pub use tail::{TailReport, Until, tail};
 pub use throttle::{Taken, Throttle};
 pub use verify::{Finding, Verification, verify};
 
