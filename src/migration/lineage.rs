@@ -376,6 +376,10 @@ impl Lineage {
                 (shard.finished() && last).then_some(Way::Closed)
             }
         };
+        if self.shards.is_empty() && self.enabled {
+            // It was enabled just now, and its first shard is not listed yet.
+            return None;
+        }
         let mut ways = Vec::new();
         for (id, shard) in &self.shards {
             match way(id, shard) {

@@ -187,12 +187,12 @@ async fn run_shard(tail: &Tail, id: &str) -> Result<(), RunError> {
                 None => return Ok(()),
             },
         };
-        let asked = (Instant::now(), tail.now());
+        throttle.settle(throttle.acquire(1.0).await, None);
+        let memory = Arc::clone(&engine.memory).acquire_owned().await.expect("the semaphore is never closed");
         if tail.gently.is_cancelled() {
             return Ok(());
         }
-        let memory = Arc::clone(&engine.memory).acquire_owned().await.expect("the semaphore is never closed");
-        throttle.settle(throttle.acquire(1.0).await, None);
+        let asked = (Instant::now(), tail.now());
         let drift = engine.drift();
         match tail.shards.records(&token).await {
             Ok(records) => {

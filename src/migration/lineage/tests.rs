@@ -136,6 +136,11 @@ fn drained_to_a_moment() {
     lineage.observe(&listing[1..], false, Some(101));
     assert_eq!(lineage.drained_to(1000), Some(vec![("b", Way::Closed)]), "nothing continues it any more");
 
+    let mut nothing = Lineage::begin(&[], true, Some(100));
+    assert_eq!(nothing.drained_to(0), None, "its first shard is not listed yet");
+    nothing.observe(&[], false, Some(101));
+    assert_eq!(nothing.drained_to(0), Some(vec![]));
+
     // What continues a shard that was still written to after the moment need not be read for it.
     let mut lineage = Lineage::begin(&listing[..1], true, Some(100));
     lineage.done("a", "1", Some(105));
