@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::time::{Instant, advance, sleep};
 
 use super::world::{World, at_update, before_update, customer, customer_with, key, names};
@@ -11,7 +12,7 @@ use crate::item::Value;
 use crate::keyring::Keyring;
 use crate::migration::{FailureKind, Place, Way};
 use crate::pipeline::{Ended, Event, RunError, Stop, TailReport, Until, tail};
-use crate::store::{Journal, Shards, StoreClass, Table};
+use crate::store::{Journal, Listing, Records, Shards, ShardsError, Start, StoreClass, Table};
 use crate::testing::{FaultyKeyring, KeyFault, MemoryShards, MemoryTable, TableFault, Tripwire, View};
 
 struct Streamed {
@@ -296,6 +297,45 @@ async fn what_was_trimmed_is_told_and_remembered() {
     assert!(report.gaps.iter().any(|(id, _)| *id == root), "{:?}", report.gaps);
     assert!(it.places().await.contains(&(root, Place::Gone)));
     it.world.demand(&customer(4)).await;
+}
+
+/// A stream whose records are two minutes away.
+struct Slow(Arc<MemoryShards>);
+
+#[async_trait]
+impl Shards for Slow {
+    async fn list(&self, after: Option<&str>) -> Result<Listing, ShardsError> {
+        self.0.list(after).await
+    }
+
+    async fn children(&self, parent: &str) -> Result<Option<Listing>, ShardsError> {
+        self.0.children(parent).await
+    }
+
+    async fn iterator(&self, shard: &str, start: &Start) -> Result<String, ShardsError> {
+        self.0.iterator(shard, start).await
+    }
+
+    async fn records(&self, iterator: &str) -> Result<Records, ShardsError> {
+        sleep(Duration::from_mins(2)).await;
+        self.0.records(iterator).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_trimmed_under_an_iterator_is_a_gap() {
+    let it = Streamed::of(View::NewImage);
+    it.drain().await;
+    it.put(0..1);
+    advance(Duration::from_hours(24) - Duration::from_mins(1)).await;
+    let (shards, stop) = (Arc::new(Slow(Arc::clone(&it.shards))), Stop::default());
+    let (journal, policy) = (Arc::clone(&it.world.journal), Arc::new(it.world.policy.clone()));
+    let (ports, settings) = (it.world.ports(it.table()), it.world.settings.clone());
+    let (report, ()) = tokio::join!(tail(ports, shards, journal, policy, settings, Until::Stopped, &stop), async {
+        sleep(Duration::from_mins(5)).await;
+        stop.gently.cancel();
+    });
+    assert_eq!(report.unwrap().gaps.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
