@@ -107,6 +107,9 @@ impl Observer for Shown {
             }
             Event::Throttled { reason } => state.waiting = format!("throttled: {reason}"),
             Event::FellBack { reason } => self.note(&format!("single updates from here on: {reason}")),
+            Event::Gap { shard, .. } => {
+                self.note(&format!("records of {shard} were lost unread: the table must be scanned again"));
+            }
             Event::GroundProved { .. } => {}
             Event::PassEnded { pass, tally } => self.note(&format!(
                 "pass {pass}: {} scanned, {} rewritten, {} at target, {} superseded, {} failed",

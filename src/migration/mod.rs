@@ -2,6 +2,7 @@
 
 mod census;
 mod failure;
+mod lineage;
 mod plan;
 mod policy;
 mod rewrite;
@@ -9,6 +10,7 @@ mod tally;
 
 pub use census::{Attribute, Census, Growth, Refused};
 pub use failure::{Failure, FailureKind};
+pub use lineage::{Gap, Lineage, LineageChange, LineageRows, Listed, Place, ShardRow, Way};
 pub use plan::{Fingerprint, Mismatch};
 pub use policy::{Policy, Refusal, Target, Verdict, Verified};
 pub use rewrite::{Expected, Rewrite};

@@ -59,6 +59,15 @@ pub enum Event {
         /// The service's reason.
         reason: String,
     },
+    /// Records of the stream were lost unread: the table must be scanned again (rule G).
+    Gap {
+        /// The shard.
+        shard: String,
+        /// Seconds since 1970 of the service's time: all before was read, if that is known.
+        from: Option<u64>,
+        /// The last second of which something may be lost, if that is known.
+        to: Option<u64>,
+    },
     /// A pass is complete.
     PassEnded {
         /// From 1.

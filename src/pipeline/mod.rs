@@ -11,6 +11,7 @@ mod page;
 mod pool;
 mod reader;
 mod retry;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use engine::{Ports, RunError, Settings};
 pub use event::{Event, Observer};
 pub use pool::{Panicked, Pool};
+pub use tail::{TailReport, Until, tail};
 pub use throttle::{Taken, Throttle};
 pub use verify::{Finding, Verification, verify};
 
@@ -114,10 +116,10 @@ pub async fn run(
         engine.load_failures(journal.as_ref()).await?;
         if tally.rewritten == 0 {
             let forgotten = tokio::select! {
-            biased;
-                            forgotten = forget_gone(&engine, journal.as_ref()) => forgotten.map(|()| Ended::Complete),
-                            () = given_up(&engine, &stop.gently, stop) => Ok(Ended::Interrupted { dropped: Vec::new() }),
-                        };
+                biased;
+                forgotten = forget_gone(&engine, journal.as_ref()) => forgotten.map(|()| Ended::Complete),
+                () = given_up(&engine, &stop.gently, stop) => Ok(Ended::Interrupted { dropped: Vec::new() }),
+            };
             break forgotten?;
         }
         if passes.len() >= engine.settings.max_passes as usize {
@@ -156,13 +158,13 @@ pub async fn run_keys(
             break;
         }
         let (tally, cut) = tokio::select! {
-        biased;
-                    done = work_on_keys(&engine, journal.as_ref(), chunk) => done?,
-                    () = given_up(&engine, &stop.gently, stop) => {
-                        ended = Ended::Interrupted { dropped: Vec::new() };
-                        break;
-                    }
-                };
+            biased;
+            done = work_on_keys(&engine, journal.as_ref(), chunk) => done?,
+            () = given_up(&engine, &stop.gently, stop) => {
+                ended = Ended::Interrupted { dropped: Vec::new() };
+                break;
+            }
+        };
         sum += tally;
         if cut {
             ended = Ended::Limit;
@@ -222,13 +224,13 @@ async fn run_pass(
     let mut cut = false;
     loop {
         tokio::select! {
-        biased;
-                    lane = lanes.join_next() => match lane {
-                        Some(lane) => cut |= lane.map_err(|_| Panicked)??,
-                        None => break,
-                    },
-                    () = &mut given_up => break,
-                }
+            biased;
+            lane = lanes.join_next() => match lane {
+                Some(lane) => cut |= lane.map_err(|_| Panicked)??,
+                None => break,
+            },
+            () = &mut given_up => break,
+        }
     }
     // Dropping the set aborts the lanes that are left, and they their pages.
     let dropped: Vec<u32> = busy.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
@@ -246,10 +248,10 @@ async fn given_up(engine: &Engine, gently: &CancellationToken, stop: &Stop) {
         tokio::time::sleep(engine.settings.drain).await;
     };
     tokio::select! {
-    biased;
-            () = deadline => {}
-            () = stop.at_once.cancelled() => {}
-        }
+        biased;
+        () = deadline => {}
+        () = stop.at_once.cancelled() => {}
+    }
 }
 
 /// One lane of a pass, every page committed in order. Says whether it was cut by the limit on rewrites.

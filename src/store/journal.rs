@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::item::Key;
-use crate::migration::{Failure, Tally};
+use crate::migration::{Failure, LineageChange, LineageRows, Tally};
 
 /// The journal could not be read or written: the run stops.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,17 @@ pub struct Commit {
     /// What became of the page's items.
     pub tally: Tally,
     /// Items that could not be done: in the ledger before the cursor passes them.
+    pub failures: Vec<Failure>,
+    /// Items seen done: their open ledger entries close.
+    pub done: Vec<Key>,
+}
+
+/// One step of the tail, made durable as a whole or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// How far the shards were read.
+    pub lineage: LineageChange,
+    /// Items that could not be done: in the ledger before the shard's position passes their records.
     pub failures: Vec<Failure>,
     /// Items seen done: their open ledger entries close.
     pub done: Vec<Key>,
@@ -80,6 +91,18 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// [`JournalError`] when it is not durable.
     async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError>;
+
+    /// How far the stream was read, or `None` when it never was.
+    ///
+    /// # Errors
+    /// [`JournalError`] when the file cannot be read.
+    async fn lineage(&self) -> Result<Option<LineageRows>, JournalError>;
+
+    /// Records a step of the tail, which no pass need have begun for.
+    ///
+    /// # Errors
+    /// [`JournalError`] when it is not durable.
+    async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError>;
 
     /// Ends the present pass.
     ///

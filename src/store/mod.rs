@@ -15,7 +15,7 @@ pub use facts::{
     Capacity, IndexFacts, IndexKind, KeyAttribute, Known, Projection, Replica, Replication, StreamFacts, TableFacts,
     TtlFacts,
 };
-pub use journal::{Commit, Cursor, Journal, JournalError, Pass};
+pub use journal::{Checkpoint, Commit, Cursor, Journal, JournalError, Pass};
 pub use lock::{LockError, TableLock, state_home};
 pub use shards::{Listing, Record, Records, Shard, Shards, ShardsError, Start};
 pub use sqlite::{LedgerEntry, OpenError, PassRecord, SqliteJournal};

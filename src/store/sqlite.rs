@@ -10,17 +10,19 @@ use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction, params};
 use serde_json::Value as Json;
 
-use super::journal::{Commit, Cursor, Journal, JournalError, Pass};
+use super::journal::{Checkpoint, Commit, Cursor, Journal, JournalError, Pass};
 use super::lock::{FileLock, LockError, private_directory, private_file};
 use crate::item::{Key, KeyNames, json};
-use crate::migration::{Failure, FailureKind, Fingerprint, Mismatch, Tally};
+use crate::migration::{
+    Failure, FailureKind, Fingerprint, Gap, LineageChange, LineageRows, Mismatch, Place, ShardRow, Tally,
+};
 
 /// The journal's file in the state directory.
 const FILE: &str = "journal.sqlite3";
 /// Marks the file as ours: "RSEL".
 const APPLICATION_ID: i32 = 0x5253_454c;
-/// The version of [`SCHEMA`].
-const VERSION: i32 = 1;
+/// The version of a file with [`SCHEMA`] and [`STREAM_SCHEMA`]; version 1 had the first alone.
+const VERSION: i32 = 2;
 
 const SCHEMA: &str = "
     -- What the run is bound to, field by field.
@@ -47,6 +49,22 @@ const SCHEMA: &str = "
         closed TEXT
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX open_ledger ON ledger (key) WHERE closed IS NULL;
+";
+
+const STREAM_SCHEMA: &str = "
+    -- The start, and the latest whole listing of the shards: seconds since 1970 of the service's time, as all below.
+    CREATE TABLE stream (only INTEGER PRIMARY KEY CHECK (only = 1), start INTEGER, listed INTEGER) STRICT;
+    -- How far each shard was read, and what was lost of it.
+    CREATE TABLE shard (
+        id TEXT PRIMARY KEY,
+        parent TEXT,
+        state TEXT NOT NULL CHECK (state IN ('not-started', 'after', 'drained', 'gone')),
+        after TEXT CHECK ((state = 'after') = (after IS NOT NULL)),
+        known INTEGER,
+        gap INTEGER NOT NULL CHECK (gap IN (0, 1)),
+        gap_from INTEGER,
+        gap_to INTEGER
+    ) STRICT, WITHOUT ROWID;
 ";
 
 const INSERT_FAILURE: &str = "
@@ -280,6 +298,10 @@ fn prepare(path: &Path, keys: &KeyNames, plan: &Fingerprint) -> Result<Connectio
         return Err(corrupt(check));
     }
     demand(&tx, keys, plan)?;
+    if new || version == 1 {
+        tx.execute_batch(STREAM_SCHEMA)?;
+        tx.pragma_update(None, "user_version", VERSION)?;
+    }
     tx.commit()?;
     Ok(connection)
 }
@@ -307,8 +329,7 @@ fn create(tx: &Transaction<'_>, keys: &KeyNames, plan: &Fingerprint) -> rusqlite
     for (place, name) in (1..).zip(keys.iter()) {
         tx.execute("INSERT INTO key_attribute VALUES (?1, ?2)", params![place, name])?;
     }
-    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-    tx.pragma_update(None, "user_version", VERSION)
+    tx.pragma_update(None, "application_id", APPLICATION_ID)
 }
 
 fn column<T: rusqlite::types::FromSql>(tx: &Transaction<'_>, sql: &str) -> rusqlite::Result<Vec<T>> {
@@ -408,6 +429,47 @@ fn record(tx: &Transaction<'_>, now: &str, commit: &Commit) -> Result<(), Proble
     record_items(tx, now, &commit.failures, &commit.done)
 }
 
+fn read_lineage(tx: &Transaction<'_>) -> Result<Option<LineageRows>, Problem> {
+    let mut times = tx.prepare_cached("SELECT start, listed FROM stream")?;
+    let times = times.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((start, listed)) = times else { return Ok(None) };
+    let sql = "SELECT id, parent, state, after, known, gap, gap_from, gap_to FROM shard ORDER BY id";
+    let mut statement = tx.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut shards = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, state, after): (String, String, Option<String>) = (row.get(0)?, row.get(2)?, row.get(3)?);
+        let place = match (state.as_str(), after) {
+            ("not-started", None) => Place::NotStarted,
+            ("after", Some(sequence)) => Place::After(sequence),
+            ("drained", None) => Place::Drained,
+            ("gone", None) => Place::Gone,
+            _ => return Err(Problem::Corrupt(format!("shard {id} is in no known state"))),
+        };
+        let gap = if row.get(5)? { Some(Gap { from: row.get(6)?, to: row.get(7)? }) } else { None };
+        shards.push(ShardRow { id, parent: row.get(1)?, place, known: row.get(4)?, gap });
+    }
+    Ok(Some(LineageRows { start, listed, shards }))
+}
+
+fn record_lineage(tx: &Transaction<'_>, change: &LineageChange) -> rusqlite::Result<()> {
+    let LineageRows { start, listed, shards } = &change.rows;
+    tx.prepare_cached("INSERT OR REPLACE INTO stream VALUES (1, ?1, ?2)")?.execute(params![start, listed])?;
+    let mut set = tx.prepare_cached("INSERT OR REPLACE INTO shard VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+    for ShardRow { id, parent, place, known, gap } in shards {
+        let (state, after) = match place {
+            Place::NotStarted => ("not-started", None),
+            Place::After(sequence) => ("after", Some(sequence)),
+            Place::Drained => ("drained", None),
+            Place::Gone => ("gone", None),
+        };
+        let (from, to) = (gap.and_then(|gap| gap.from), gap.and_then(|gap| gap.to));
+        set.execute(params![id, parent, state, after, known, gap.is_some(), from, to])?;
+    }
+    let mut forget = tx.prepare_cached("DELETE FROM shard WHERE id = ?1")?;
+    change.forgotten.iter().try_for_each(|id| forget.execute([id]).map(drop))
+}
+
 /// Opens and closes entries of the ledger.
 fn record_items(tx: &Transaction<'_>, now: &str, failures: &[Failure], done: &[Key]) -> Result<(), Problem> {
     for failure in failures {
@@ -464,6 +526,18 @@ impl Journal for SqliteJournal {
     async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError> {
         let (failures, done) = (failures.to_vec(), done.to_vec());
         self.call(move |tx, file| record_items(tx, &file.now, &failures, &done)).await
+    }
+
+    async fn lineage(&self) -> Result<Option<LineageRows>, JournalError> {
+        self.call(|tx, _| read_lineage(tx)).await
+    }
+
+    async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError> {
+        self.call(move |tx, file| {
+            record_lineage(tx, &checkpoint.lineage)?;
+            record_items(tx, &file.now, &checkpoint.failures, &checkpoint.done)
+        })
+        .await
     }
 
     async fn end_pass(&self) -> Result<(), JournalError> {
@@ -543,6 +617,58 @@ mod tests {
             .map(|record| (record.began.as_str(), record.ended.as_deref(), record.pass.tally.scanned))
             .collect();
         assert_eq!(summary, [("noon", Some("one"), 7), ("one", None, 0)]);
+    }
+
+    #[tokio::test]
+    async fn shards_are_remembered_with_the_ledger_and_old_files_learn_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open_at(directory.path(), "noon").unwrap();
+        journal.begin_pass(2).await.unwrap();
+        {
+            let connection = journal.file.connection.lock().unwrap();
+            connection.execute_batch("DROP TABLE stream; DROP TABLE shard; PRAGMA user_version = 1").unwrap();
+        }
+        drop(journal);
+
+        let journal = open_at(directory.path(), "one").unwrap();
+        assert_eq!(journal.pass().await.unwrap().unwrap().cursors.len(), 2);
+        assert_eq!(journal.lineage().await.unwrap(), None);
+        let row = |id: &str, place, gap| {
+            let (parent, known) = (Some("z".to_owned()).filter(|_| id != "a"), Some(7).filter(|_| id != "b"));
+            ShardRow { id: id.to_owned(), parent, place, known, gap }
+        };
+        let shards = vec![
+            row("a", Place::NotStarted, Some(Gap { from: None, to: None })),
+            row("b", Place::After("000120".to_owned()), None),
+            row("c", Place::Drained, Some(Gap { from: Some(3), to: Some(4) })),
+            row("d", Place::Gone, Some(Gap { from: None, to: Some(9) })),
+        ];
+        let rows = LineageRows { start: Some(1), listed: None, shards };
+        let lineage = LineageChange { rows: rows.clone(), forgotten: vec![] };
+        let failures = vec![failure("a", FailureKind::Mixed)];
+        journal.checkpoint(Checkpoint { lineage, failures: failures.clone(), done: vec![] }).await.unwrap();
+        drop(journal);
+
+        let journal = open_at(directory.path(), "two").unwrap();
+        assert_eq!(journal.lineage().await.unwrap(), Some(rows.clone()));
+        assert_eq!(journal.open_failures().await.unwrap(), failures);
+        let later = LineageRows { listed: Some(5), shards: vec![row("b", Place::Drained, None)], ..rows };
+        let lineage = LineageChange { rows: later, forgotten: vec!["c".to_owned(), "d".to_owned()] };
+        journal.checkpoint(Checkpoint { lineage, failures: vec![], done: vec![key("a")] }).await.unwrap();
+        let read = journal.lineage().await.unwrap().unwrap();
+        let places: Vec<_> = read.shards.iter().map(|row| (row.id.as_str(), &row.place)).collect();
+        assert_eq!(places, [("a", &Place::NotStarted), ("b", &Place::Drained)]);
+        assert_eq!((read.start, read.listed), (Some(1), Some(5)));
+        assert!(journal.open_failures().await.unwrap().is_empty());
+
+        // A step is whole or not at all.
+        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON ledger BEGIN SELECT RAISE(ABORT, 'no'); END";
+        journal.file.connection.lock().unwrap().execute_batch(refuse).unwrap();
+        let rows = LineageRows { start: Some(2), listed: Some(6), shards: vec![row("b", Place::Gone, None)] };
+        let lineage = LineageChange { rows, forgotten: vec!["a".to_owned()] };
+        let whole = Checkpoint { lineage, failures, done: vec![] };
+        assert!(journal.checkpoint(whole).await.unwrap_err().problem.starts_with("no"));
+        assert_eq!(journal.lineage().await.unwrap(), Some(read));
     }
 
     #[tokio::test]
@@ -626,7 +752,7 @@ mod tests {
     fn files_that_are_no_journal_of_ours() {
         let newer = |connection: &Connection| connection.pragma_update(None, "user_version", VERSION + 1);
         let foreign = |connection: &Connection| connection.pragma_update(None, "application_id", 7);
-        for (change, expected) in [(&newer as Change<'_>, "is of version 2"), (&foreign, "another program's database")]
+        for (change, expected) in [(&newer as Change<'_>, "is of version 3"), (&foreign, "another program's database")]
         {
             let directory = tempfile::tempdir().unwrap();
             drop(open_at(directory.path(), "noon").unwrap());

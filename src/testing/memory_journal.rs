@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::item::Key;
-use crate::migration::{Failure, Tally};
-use crate::store::{Commit, Cursor, Journal, JournalError, Pass};
+use crate::migration::{Failure, LineageRows, ShardRow, Tally};
+use crate::store::{Checkpoint, Commit, Cursor, Journal, JournalError, Pass};
 
 /// A journal that forgets everything when it is dropped; shared through an `Arc` it survives the run that used it.
 #[derive(Debug, Default)]
@@ -21,6 +21,9 @@ struct State {
     /// By the text of the key.
     open: BTreeMap<String, Failure>,
     commits: u64,
+    /// Of the stream: start, latest listing, and shards by their ids.
+    stream: Option<(Option<u64>, Option<u64>)>,
+    shards: BTreeMap<String, ShardRow>,
 }
 
 impl MemoryJournal {
@@ -100,6 +103,24 @@ impl Journal for MemoryJournal {
 
     async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError> {
         self.state().record(failures.to_vec(), done);
+        Ok(())
+    }
+
+    async fn lineage(&self) -> Result<Option<LineageRows>, JournalError> {
+        let state = self.state();
+        let shards = state.shards.values().cloned().collect();
+        Ok(state.stream.map(|(start, listed)| LineageRows { start, listed, shards }))
+    }
+
+    async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError> {
+        let mut state = self.state();
+        let rows = checkpoint.lineage.rows;
+        state.stream = Some((rows.start, rows.listed));
+        state.shards.extend(rows.shards.into_iter().map(|row| (row.id.clone(), row)));
+        for id in &checkpoint.lineage.forgotten {
+            state.shards.remove(id);
+        }
+        state.record(checkpoint.failures, &checkpoint.done);
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use super::MemoryShards;
 use crate::item::{ITEM_BYTES_MAX, Item, Key, KeyError, KeyNames, read_units, write_units};
 use crate::migration::Rewrite;
 use crate::store::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};
@@ -32,6 +33,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct MemoryTable {
     keys: KeyNames,
+    stream: Option<Arc<MemoryShards>>,
     state: Mutex<State>,
 }
 
@@ -46,7 +48,13 @@ impl MemoryTable {
     /// An empty table with these key attributes.
     #[must_use]
     pub fn new(keys: KeyNames) -> Self {
-        Self { keys, state: Mutex::default() }
+        Self { keys, stream: None, state: Mutex::default() }
+    }
+
+    /// An empty table whose changes are told to a stream.
+    #[must_use]
+    pub fn with_stream(keys: KeyNames, stream: Arc<MemoryShards>) -> Self {
+        Self { stream: Some(stream), ..Self::new(keys) }
     }
 
     /// The key attributes.
@@ -60,18 +68,29 @@ impl MemoryTable {
     /// # Errors
     /// [`KeyError`] when the item does not carry the table's key.
     pub fn put(&self, item: Item) -> Result<Option<Item>, KeyError> {
-        let key = self.keys.key_of(&item)?.to_string();
-        Ok(self.state().items.insert(key, item))
+        let key = self.keys.key_of(&item)?;
+        let mut state = self.state();
+        let old = state.items.insert(key.to_string(), item.clone());
+        self.tell(key, old.as_ref(), Some(&item));
+        Ok(old)
     }
 
     /// Changes an item in place, as an application's `UpdateItem` would; says whether it was there.
     pub fn change(&self, key: &Key, change: impl FnOnce(&mut Item)) -> bool {
-        self.state().items.get_mut(&key.to_string()).map(change).is_some()
+        let mut state = self.state();
+        let Some(item) = state.items.get_mut(&key.to_string()) else { return false };
+        let old = item.clone();
+        change(item);
+        self.tell(key.clone(), Some(&old), Some(item));
+        true
     }
 
     /// Deletes an item and gives back what was there.
     pub fn delete(&self, key: &Key) -> Option<Item> {
-        self.state().items.remove(&key.to_string())
+        let mut state = self.state();
+        let old = state.items.remove(&key.to_string());
+        self.tell(key.clone(), old.as_ref(), None);
+        old
     }
 
     /// The item as it is now, uncounted.
@@ -88,7 +107,21 @@ impl MemoryTable {
 
     /// Applies one rewrite, if its condition holds.
     pub fn apply(&self, rewrite: &Rewrite) -> Answer {
-        self.state().apply(rewrite)
+        let mut state = self.state();
+        let item = |state: &State| state.items.get(&rewrite.key.to_string()).cloned();
+        let old = self.stream.as_ref().and_then(|_| item(&state));
+        let answer = state.apply(rewrite);
+        if self.stream.is_some() {
+            self.tell(rewrite.key.clone(), old.as_ref(), item(&state).as_ref());
+        }
+        answer
+    }
+
+    /// Tells the stream of a change, while the table is locked: records come in the order of the changes.
+    fn tell(&self, key: Key, old: Option<&Item>, new: Option<&Item>) {
+        if let Some(stream) = &self.stream {
+            stream.changed(key, old, new);
+        }
     }
 
     /// Whether a batch is rejected as a whole: it names an item twice, or is too large (API reference,

@@ -9,8 +9,11 @@ use tokio_util::sync::CancellationToken;
 use crate::crypto::EncryptionContext;
 use crate::item::{Item, Key};
 use crate::keyring::{Keyring, KeyringError, Recipient, Secret, WrappedKey, WrappedRef};
-use crate::migration::{Failure, Rewrite};
-use crate::store::{Commit, Journal, JournalError, Page, Pass, Scan, StoreError, Table, Units, Update, Via};
+use crate::migration::{Failure, LineageRows, Rewrite};
+use crate::store::{
+    Checkpoint, Commit, Journal, JournalError, Listing, Page, Pass, Records, Scan, Shards, ShardsError, Start,
+    StoreError, Table, Units, Update, Via,
+};
 
 /// Counts moments, two for each call: before it takes effect, and after that but before its answer. At one of them it
 /// trips, and from then on nothing that is wired to it goes on.
@@ -101,12 +104,39 @@ impl<P: Journal + ?Sized> Journal for Wired<P> {
         self.wire.around(self.port.record(failures, done)).await
     }
 
+    async fn lineage(&self) -> Result<Option<LineageRows>, JournalError> {
+        self.wire.around(self.port.lineage()).await
+    }
+
+    async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError> {
+        self.wire.around(self.port.checkpoint(checkpoint)).await
+    }
+
     async fn end_pass(&self) -> Result<(), JournalError> {
         self.wire.around(self.port.end_pass()).await
     }
 
     async fn open_failures(&self) -> Result<Vec<Failure>, JournalError> {
         self.wire.around(self.port.open_failures()).await
+    }
+}
+
+#[async_trait]
+impl<P: Shards + ?Sized> Shards for Wired<P> {
+    async fn list(&self, after: Option<&str>) -> Result<Listing, ShardsError> {
+        self.wire.around(self.port.list(after)).await
+    }
+
+    async fn children(&self, parent: &str) -> Result<Option<Listing>, ShardsError> {
+        self.wire.around(self.port.children(parent)).await
+    }
+
+    async fn iterator(&self, shard: &str, start: &Start) -> Result<String, ShardsError> {
+        self.wire.around(self.port.iterator(shard, start)).await
+    }
+
+    async fn records(&self, iterator: &str) -> Result<Records, ShardsError> {
+        self.wire.around(self.port.records(iterator)).await
     }
 }
 

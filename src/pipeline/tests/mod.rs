@@ -6,5 +6,6 @@ mod crash;
 mod ground;
 mod passes;
 mod stop;
+mod tail;
 mod world;
 mod writes;

@@ -14,8 +14,10 @@ use crate::crypto::EncryptionContext;
 use crate::format::dbesdk::{FOOT, HEAD};
 use crate::item::{Item, Key, KeyNames, Value};
 use crate::keyring::{Keyring, KeyringError, Recipient, Secret, WrappedKey, WrappedRef};
-use crate::migration::{Expected, Failure, Rewrite};
-use crate::store::{Answer, Commit, Journal, JournalError, Page, Pass, Scan, StoreError, Table, Units, Update, Via};
+use crate::migration::{Expected, Failure, LineageRows, Rewrite};
+use crate::store::{
+    Answer, Checkpoint, Commit, Journal, JournalError, Page, Pass, Scan, StoreError, Table, Units, Update, Via,
+};
 
 /// A known mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -260,6 +262,14 @@ impl Journal for MistakenJournal {
 
     async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError> {
         self.0.record(failures, done).await
+    }
+
+    async fn lineage(&self) -> Result<Option<LineageRows>, JournalError> {
+        self.0.lineage().await
+    }
+
+    async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError> {
+        self.0.checkpoint(checkpoint).await
     }
 
     async fn end_pass(&self) -> Result<(), JournalError> {

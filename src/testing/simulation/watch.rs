@@ -14,9 +14,9 @@ use super::world::{Act, Form, SECRET, UNNAMED, What, When, World, number_value};
 use crate::crypto::Secret;
 use crate::format::dbesdk::{self, Inspection};
 use crate::item::{Item, Key, Value};
-use crate::migration::{Failure, Policy, Rewrite, Target, Verdict};
+use crate::migration::{Failure, LineageRows, Policy, Rewrite, Target, Verdict};
 use crate::pipeline::{Event, Observer};
-use crate::store::{Commit, Cursor, Journal, JournalError, Pass, Scan};
+use crate::store::{Checkpoint, Commit, Cursor, Journal, JournalError, Pass, Scan};
 use crate::testing::{MemoryJournal, MemoryTable};
 
 /// What the applications know of an item.
@@ -519,6 +519,14 @@ impl Journal for Watched {
 
     async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError> {
         self.journal.record(failures, done).await
+    }
+
+    async fn lineage(&self) -> Result<Option<LineageRows>, JournalError> {
+        self.journal.lineage().await
+    }
+
+    async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError> {
+        self.journal.checkpoint(checkpoint).await
     }
 
     async fn end_pass(&self) -> Result<(), JournalError> {
