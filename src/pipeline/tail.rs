@@ -2,6 +2,9 @@
 //!
 //! Each shard has a lane of its own that works on one batch at a time: its records are brought to the target or into the
 //! ledger, then the shard's position moves, in the same transaction as the ledger (rule A).
+//!
+//! No command uses it yet: a gap is recorded and told, and does not yet lead to another pass; beside a run it keeps budgets
+//! of its own; and nothing is repaired.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
