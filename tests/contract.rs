@@ -4,12 +4,12 @@
 #![cfg(feature = "local")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod client;
 mod items;
 
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
@@ -20,6 +20,7 @@ use reseal::migration::{Expected, Rewrite};
 use reseal::store::{Answer, DynamoTable, Scan, StoreClass, Table, Via};
 use reseal::testing::{MemoryTable, simulation};
 
+use client::client;
 use items::{equals, n, only, s, sdk};
 
 const TABLE: &str = "contract-table";
@@ -67,14 +68,7 @@ impl World {
     }
 
     async fn dynamodb(name: &'static str, endpoint: &str, stand_ins: Option<StandIns>) -> Self {
-        let client = Client::from_conf(
-            aws_sdk_dynamodb::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("us-east-1"))
-                .credentials_provider(Credentials::new("local", "local", None, None, "test"))
-                .endpoint_url(endpoint)
-                .build(),
-        );
+        let client = client(endpoint);
         let attribute = |name: &str, kind| AttributeDefinition::builder().attribute_name(name).attribute_type(kind);
         let key = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
         // Each test begins with an empty table, on a server that several share as well.

@@ -3,12 +3,13 @@
 #![cfg(feature = "local")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod client;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
@@ -20,6 +21,8 @@ use reseal::local::{Options, StandIns, start};
 use reseal::store::{
     DynamoShards, DynamoTable, Record, Shards, ShardsError, Start, StoreClass, StoreError, Table, describe,
 };
+
+use client::client;
 use serde_json::{Value as Json, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -48,14 +51,7 @@ impl World {
     async fn new(view: StreamViewType) -> Self {
         let stand_ins = start(Options::default()).unwrap();
         let config = AwsConfig::stand_in(&stand_ins.dynamodb_endpoint(), "us-east-1").unwrap();
-        let client = Client::from_conf(
-            aws_sdk_dynamodb::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("us-east-1"))
-                .credentials_provider(Credentials::new("local", "local", None, None, "test"))
-                .endpoint_url(stand_ins.dynamodb_endpoint())
-                .build(),
-        );
+        let client = client(&stand_ins.dynamodb_endpoint());
         let mut create = client.create_table().table_name(TABLE).billing_mode(BillingMode::PayPerRequest);
         for (name, kind, role) in
             [("pk", ScalarAttributeType::S, KeyType::Hash), ("sort key", ScalarAttributeType::N, KeyType::Range)]

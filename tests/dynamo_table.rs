@@ -2,10 +2,10 @@
 #![cfg(feature = "local")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod client;
 mod items;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
     ScalarAttributeType, StreamSpecification, StreamViewType, TimeToLiveSpecification,
@@ -18,6 +18,7 @@ use reseal::store::{
     Answer, Capacity, DynamoTable, IndexKind, Known, Scan, StoreClass, Table, TtlFacts, Via, describe,
 };
 
+use client::client;
 use items::{equals, n, only, s, sdk};
 
 const TABLE: &str = "rewrites-table";
@@ -47,14 +48,7 @@ impl World {
     async fn new() -> Self {
         let stand_ins = start(Options::default()).unwrap();
         let config = AwsConfig::stand_in(&stand_ins.dynamodb_endpoint(), "us-east-1").unwrap();
-        let client = Client::from_conf(
-            aws_sdk_dynamodb::Config::builder()
-                .behavior_version(BehaviorVersion::latest())
-                .region(Region::new("us-east-1"))
-                .credentials_provider(Credentials::new("local", "local", None, None, "test"))
-                .endpoint_url(stand_ins.dynamodb_endpoint())
-                .build(),
-        );
+        let client = client(&stand_ins.dynamodb_endpoint());
         let index = GlobalSecondaryIndex::builder()
             .index_name("by-region")
             .key_schema(key_element("region", KeyType::Hash))
