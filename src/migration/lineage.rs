@@ -19,14 +19,14 @@ const ROUNDING: u64 = 2;
 /// Seconds before the start that are read all the same (rule C).
 const MARGIN: u64 = 60;
 
-/// A shard as a listing shows it.
+/// A shard as a listing shows it (DynamoDB Streams API reference, `Shard`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// Its id.
     pub id: String,
-    /// The shard that it continues, if the listing says so.
+    /// The shard that it continues, if the listing says so; it may have been trimmed, or be listed later.
     pub parent: Option<String>,
-    /// Whether no more records come.
+    /// Whether no more records come: it has an ending sequence number.
     pub closed: bool,
 }
 

@@ -283,11 +283,7 @@ impl Tail {
                 Ok(Listing { shards: page, next, enabled, at }) => {
                     self.heard(at);
                     let at = *first.get_or_insert_with(|| second(at));
-                    shards.extend(page.into_iter().map(|of| Listed {
-                        id: of.id,
-                        parent: of.parent,
-                        closed: of.closed,
-                    }));
+                    shards.extend(page);
                     match next {
                         Some(next) => after = Some(next),
                         None => return Ok((shards, enabled, at)),

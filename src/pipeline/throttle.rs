@@ -90,7 +90,7 @@ impl Throttle {
         let Some((limiter, burst)) = &self.limiter else { return Taken { tenths: taken, at: Instant::now() } };
         let mut tenths = {
             let mut state = self.state();
-            let credit = state.credit.take().map_or(0, |(credit, since)| credit - self.filled_since(since)).max(0);
+            let credit = self.credit(&state);
             let due = taken + std::mem::take(&mut state.debt);
             state.credit = Some((credit - due.min(credit), Instant::now()));
             due - due.min(credit)
@@ -115,14 +115,18 @@ impl Throttle {
         // What the limiter has filled up by itself since the units were taken is not given back on top.
         let back = (taken.tenths - actual).min(self.burst()) - self.filled_since(taken.at);
         if back > 0 {
-            let credit = state.credit.map_or(0, |(credit, since)| credit - self.filled_since(since)).max(0);
-            state.credit = Some((credit + back, Instant::now()));
+            state.credit = Some((self.credit(&state) + back, Instant::now()));
         }
     }
 
     /// Tenths of units that fill up in one second.
     fn burst(&self) -> i64 {
         self.limiter.as_ref().map_or(0, |(_, burst)| i64::from(burst.get()))
+    }
+
+    /// Tenths of units that were given back and are still worth something.
+    fn credit(&self, state: &State) -> i64 {
+        state.credit.map_or(0, |(credit, since)| credit - self.filled_since(since)).max(0)
     }
 
     fn filled_since(&self, since: Instant) -> i64 {

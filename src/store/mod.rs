@@ -17,6 +17,6 @@ pub use facts::{
 };
 pub use journal::{Checkpoint, Commit, Cursor, Journal, JournalError, Pass};
 pub use lock::{LockError, TableLock, state_home};
-pub use shards::{Listing, Record, Records, Shard, Shards, ShardsError, Start};
+pub use shards::{Listing, Record, Records, Shards, ShardsError, Start};
 pub use sqlite::{LedgerEntry, OpenError, PassRecord, SqliteJournal};
 pub use table::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};

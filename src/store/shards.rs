@@ -6,23 +6,13 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use crate::item::{Item, Key};
-
-/// One shard, as a listing of the stream shows it (DynamoDB Streams API reference, `Shard`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shard {
-    /// Its id.
-    pub id: String,
-    /// The shard that it continues, if it is known; it may have been trimmed, or be listed later.
-    pub parent: Option<String>,
-    /// Whether no more records come: it has an ending sequence number.
-    pub closed: bool,
-}
+use crate::migration::Listed;
 
 /// A page of the listing of a stream's shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// The shards; not in any order, and a child may be listed before its parent.
-    pub shards: Vec<Shard>,
+    pub shards: Vec<Listed>,
     /// The shard after which the next page begins; `None` at the end.
     pub next: Option<String>,
     /// Whether the stream is enabled, or being enabled: a closed shard may still get a child.

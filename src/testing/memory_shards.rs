@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::item::{Item, Key};
-use crate::store::{Listing, Record, Records, Shard, Shards, ShardsError, Start, StoreClass, StoreError};
+use crate::migration::Listed;
+use crate::store::{Listing, Record, Records, Shards, ShardsError, Start, StoreClass, StoreError};
 
 /// How long records are kept, and closed shards are listed (developer guide, "Data retention limit").
 const RETENTION: Duration = Duration::from_hours(24);
@@ -245,9 +246,9 @@ fn fatal(operation: &'static str, problem: &str) -> StoreError {
     StoreError { operation, class: StoreClass::Fatal, problem: problem.to_owned() }
 }
 
-fn listed(id: &str, shard: &Contents) -> Shard {
+fn listed(id: &str, shard: &Contents) -> Listed {
     let closed = shard.closed.is_some() && shard.shown_open == 0;
-    Shard { id: id.to_owned(), parent: shard.parent.clone(), closed }
+    Listed { id: id.to_owned(), parent: shard.parent.clone(), closed }
 }
 
 #[async_trait]
@@ -260,7 +261,7 @@ impl Shards for MemoryShards {
             .iter()
             .rev()
             .filter(|(id, shard)| shard.left_out == 0 && after.is_none_or(|after| id.as_str() < after));
-        let mut shards: Vec<Shard> = rest.map(|(id, shard)| listed(id, shard)).take(state.page_shards + 1).collect();
+        let mut shards: Vec<Listed> = rest.map(|(id, shard)| listed(id, shard)).take(state.page_shards + 1).collect();
         let more = shards.len() > state.page_shards;
         shards.truncate(state.page_shards);
         let next = shards.last().filter(|_| more).map(|shard| shard.id.clone());

@@ -132,6 +132,15 @@ impl MemoryTable {
         keys.len() < rewrites.len() || rewrites.len() > 25
     }
 
+    /// The requests that an update of a few rewrites takes.
+    #[must_use]
+    pub const fn requests(rewrites: &[Rewrite], via: Via) -> u32 {
+        match via {
+            Via::Batch => !rewrites.is_empty() as u32,
+            Via::Single => rewrites.len() as u32,
+        }
+    }
+
     /// Write units of an update, as the service reports them and by our own arithmetic: a failed condition is charged
     /// for; a batch reports it if another statement succeeded, a single update never.
     #[must_use]
@@ -244,7 +253,6 @@ impl Table for MemoryTable {
         let apply = |rewrite| if twice { Answer::Failed(rejected()) } else { self.apply(rewrite) };
         let answers: Vec<Answer> = rewrites.iter().map(apply).collect();
         let (units, unreported) = Self::charge(&answers, rewrites, via);
-        let requests = if via == Via::Batch { u32::from(!rewrites.is_empty()) } else { rewrites.len() as u32 };
-        Update { answers, units, unreported, requests }
+        Update { answers, units, unreported, requests: Self::requests(rewrites, via) }
     }
 }

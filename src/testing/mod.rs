@@ -1,5 +1,5 @@
-//! Doubles of the outside world for tests: a table, its stream and a journal in memory, small enough to be read as the definition of
-//! what the traits promise, and wrappers that make services fail and processes die at chosen moments.
+//! Doubles of the outside world for tests: a table, its stream and a journal in memory, small enough to be read as the
+//! definition of what the traits promise, and wrappers that make services fail and processes die at chosen moments.
 
 mod faults;
 mod memory_journal;
@@ -10,6 +10,7 @@ mod tripwire;
 
 use std::time::{Duration, SystemTime};
 
+use crate::migration::{Expected, Rewrite};
 use crate::pipeline::{Pool, Settings};
 use crate::store::Via;
 
@@ -18,6 +19,11 @@ pub use memory_journal::MemoryJournal;
 pub use memory_shards::{MemoryShards, View};
 pub use memory_table::{Counts, MemoryTable};
 pub use tripwire::{Tripwire, Wired};
+
+/// Whether the rewrite is the probe of the ground: nothing else asks that an attribute exists (rule P).
+pub(crate) fn is_probe(rewrite: &Rewrite) -> bool {
+    rewrite.condition.iter().any(|(_, expected)| *expected == Expected::Exists)
+}
 
 /// How a run is set of which a test wants to see every step: small pages, no budgets, all work in the calling task.
 #[must_use]

@@ -12,7 +12,7 @@ use crate::format::dbesdk::{self, Inspection};
 use crate::format::{Action, Schema, Unsigned};
 use crate::item::{Item, Key, KeyNames, Number, Value};
 use crate::keyring::{Keyring, RawAes};
-use crate::migration::{Expected, Failure, FailureKind, Policy, Rewrite, Target, Verdict};
+use crate::migration::{Failure, FailureKind, Policy, Rewrite, Target, Verdict};
 use crate::pipeline::{Event, Observer, Ports, Report, RunError, Settings, Stop, run};
 use crate::store::{Journal, Table};
 use crate::testing::{Call, FaultyTable, MemoryJournal, MemoryTable, TableFault};
@@ -204,7 +204,7 @@ pub(super) fn key(i: u32) -> Key {
 
 /// Whether the update is the probe of the ground.
 pub(super) fn is_probe(rewrites: &[Rewrite]) -> bool {
-    rewrites.iter().any(|rewrite| rewrite.condition.iter().any(|(_, expected)| *expected == Expected::Exists))
+    rewrites.iter().any(crate::testing::is_probe)
 }
 
 /// Acts as an application just before the n-th update, from 0 and the probe not counted, takes effect.

@@ -21,7 +21,8 @@ use super::convert::{self, ConvertError};
 use super::{class, current, unreadable};
 use crate::aws::{AwsConfig, Fault};
 use crate::item::{Item, Key, KeyNames};
-use crate::store::{Listing, Record, Records, Shard, Shards, ShardsError, Start, StoreClass, StoreError};
+use crate::migration::Listed;
+use crate::store::{Listing, Record, Records, Shards, ShardsError, Start, StoreClass, StoreError};
 
 const LIST: &str = "DescribeStream";
 const ITERATOR: &str = "GetShardIterator";
@@ -172,7 +173,7 @@ fn listing(description: Option<StreamDescription>, date: &Date) -> Result<Listin
     let shard = |shard: StreamShard| {
         let closed = shard.sequence_number_range.is_some_and(|range| filled(range.ending_sequence_number).is_some());
         let id = filled(shard.shard_id).ok_or_else(|| malformed("a shard's id"))?;
-        Ok(Shard { id, parent: filled(shard.parent_shard_id), closed })
+        Ok(Listed { id, parent: filled(shard.parent_shard_id), closed })
     };
     Ok(Listing {
         shards: description.shards.unwrap_or_default().into_iter().map(shard).collect::<Result<_, StoreError>>()?,

@@ -18,6 +18,7 @@ use crate::migration::{Expected, Failure, LineageRows, Rewrite};
 use crate::store::{
     Answer, Checkpoint, Commit, Journal, JournalError, Page, Pass, Scan, StoreError, Table, Units, Update, Via,
 };
+use crate::testing::is_probe;
 
 /// A known mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -193,10 +194,6 @@ impl MistakenTable {
             answer => answer,
         }
     }
-}
-
-fn is_probe(rewrite: &Rewrite) -> bool {
-    rewrite.condition.iter().any(|(_, expected)| *expected == Expected::Exists)
 }
 
 #[async_trait]

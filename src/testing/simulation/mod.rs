@@ -34,7 +34,7 @@ use self::table::{SimTable, Witness};
 use self::watch::{Watch, Watched};
 use self::world::{Rng, SECRET};
 use crate::keyring::Keyring;
-use crate::pipeline::{Ended, Observer, Pool, Ports, Report, RunError, Settings, Stop, run, run_keys, verify};
+use crate::pipeline::{Ended, Observer, Ports, Report, RunError, Settings, Stop, run, run_keys, verify};
 use crate::store::{Journal, Table, Via};
 use crate::testing::{MemoryJournal, MemoryTable, Tripwire};
 
@@ -323,16 +323,11 @@ impl Simulation<'_> {
             write_units: write,
             kms_requests: keys,
             page_items: Some(pace.page_items),
-            page_units: 1.0,
-            write_copies: 1,
             attempts: pace.attempts,
-            max_items: None,
-            max_passes: 5,
             writer: if pace.single { Via::Single } else { Via::Batch },
-            pool: Pool::Inline,
-            drain: Duration::from_secs(30),
             entropy,
             wall,
+            ..crate::testing::settings()
         }
     }
 

@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep};
 
 use super::world::{Rng, Weather};
 use crate::item::{Item, Key, write_units};
-use crate::migration::{Expected, Rewrite};
+use crate::migration::Rewrite;
 use crate::store::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};
-use crate::testing::MemoryTable;
+use crate::testing::{MemoryTable, is_probe};
 
 /// Sees what reaches the table, at the moment of its effect, and may act as an application just then.
 pub(super) trait Witness: Send + Sync {
@@ -272,7 +272,7 @@ impl Inner {
         }
         self.witness.before(rewrite);
         let before = self.table.peek(&rewrite.key);
-        let probe = rewrite.condition.iter().any(|(_, expected)| *expected == Expected::Exists);
+        let probe = is_probe(rewrite);
         let answer = if self.weather.ignores_conditions {
             self.table.apply(&Rewrite { condition: Vec::new(), ..rewrite.clone() })
         } else {
@@ -305,7 +305,7 @@ impl Inner {
         let answers: Vec<Answer> = rewrites.iter().map(|rewrite| self.statement(rewrite, sent)).collect();
         let (units, unreported) = MemoryTable::charge(&answers, rewrites, via);
         self.witness.consumed(Kind::Write, at, units.unwrap_or(0.0) + unreported);
-        Update { answers, units, unreported, requests: requests(rewrites, via) }
+        Update { answers, units, unreported, requests: MemoryTable::requests(rewrites, via) }
     }
 
     async fn update(self: Arc<Self>, rewrites: Vec<Rewrite>, via: Via) -> Update {
@@ -315,7 +315,7 @@ impl Inner {
             answers: rewrites.iter().map(|_| failed("BatchExecuteStatement", class.clone())).collect(),
             units: None,
             unreported: 0.0,
-            requests: requests(&rewrites, via),
+            requests: MemoryTable::requests(&rewrites, via),
         };
         if let Some(class) = self.refused() {
             return none(class);
@@ -359,10 +359,6 @@ impl Inner {
         self.delay().await;
         answer
     }
-}
-
-fn requests(rewrites: &[Rewrite], via: Via) -> u32 {
-    if via == Via::Batch { u32::from(!rewrites.is_empty()) } else { rewrites.len() as u32 }
 }
 
 fn error(operation: &'static str, class: StoreClass) -> StoreError {

@@ -95,7 +95,6 @@ impl Watch {
                 watch.put(&mut state, number, *form);
             }
             state.acts.clone_from(&world.acts);
-            state.acted = 0;
         }
         watch
     }
