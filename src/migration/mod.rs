@@ -1,6 +1,7 @@
 //! Decisions and progress, pure: what an item needs, what was done, where to go on.
 
 mod census;
+mod exposure;
 mod failure;
 mod lineage;
 mod plan;
@@ -9,6 +10,7 @@ mod rewrite;
 mod tally;
 
 pub use census::{Attribute, Census, Growth, Refused};
+pub use exposure::{Exposed, Exposure};
 pub use failure::{Failure, FailureKind};
 pub use lineage::{Gap, Lineage, LineageChange, LineageRows, Listed, Place, ShardRow, Way};
 pub use plan::{Fingerprint, Mismatch};

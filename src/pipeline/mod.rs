@@ -10,6 +10,7 @@ mod lane;
 mod page;
 mod pool;
 mod reader;
+mod records;
 mod retry;
 mod tail;
 #[cfg(test)]
@@ -187,7 +188,7 @@ async fn work_on_keys(engine: &Arc<Engine>, journal: &dyn Journal, keys: &[&Key]
             None => gone.push((*key).clone()),
         }
     }
-    let PageDone { mut tally, failures, mut done, cut } =
+    let PageDone { mut tally, failures, mut done, cut, .. } =
         page::process(Arc::clone(engine), Seen { items, drift }).await?;
     tally += Tally { scanned: gone.len() as u64, superseded: gone.len() as u64, ..Tally::default() };
     done.extend(gone);
@@ -265,7 +266,7 @@ async fn run_lane(
     let (mut durable, mut lane_cut) = (from.clone(), false);
     let mut pages = lane::work(engine, segment, from, |engine, seen| Box::pin(page::process(engine, seen)), stop);
     while let Some(page) = pages.next().await {
-        let (PageDone { tally, failures, done, cut }, cursor) = page?;
+        let (PageDone { tally, failures, done, cut, .. }, cursor) = page?;
         if cut {
             // Pages that were begun after this one are finished and counted; the cursor stays before this one.
             lane_cut = true;

@@ -24,12 +24,16 @@ pub(super) struct PageDone {
     pub(super) failures: Vec<Failure>,
     /// Items seen done that had an open ledger entry.
     pub(super) done: Vec<Key>,
+    /// The places in the page of the items that were rewritten.
+    pub(super) rewritten: Vec<usize>,
     /// Whether items were left because no more may be rewritten: the cursor must not pass this page.
     pub(super) cut: bool,
 }
 
 /// An item on its way, as it was read last.
 struct Task {
+    /// Its place in the page.
+    place: usize,
     item: Item,
     /// How often it was looked at before.
     looks: u32,
@@ -78,7 +82,7 @@ pub(super) async fn process(engine: Arc<Engine>, seen: Seen) -> Result<PageDone,
     let Seen { items, drift: read } = seen;
     let mut page = PageDone { tally: Tally { scanned: items.len() as u64, ..Tally::default() }, ..PageDone::default() };
     let together = BATCH_MAX * engine.settings.writes_in_flight.max(1);
-    let mut fresh = items.into_iter().map(|item| Task { item, looks: 0, ticket: false });
+    let mut fresh = items.into_iter().enumerate().map(|(place, item)| Task { place, item, looks: 0, ticket: false });
     let (mut tasks, mut drift, mut waiting) = (Vec::new(), read, Vec::new());
     loop {
         if tasks.is_empty() {
@@ -288,9 +292,10 @@ impl PageDone {
             match current {
                 None => {
                     self.tally.rewritten += 1;
+                    self.rewritten.push(task.place);
                     self.closes(engine, &task.item);
                 }
-                Some(item) => again.push(Task { item, looks: task.looks + 1, ticket: task.ticket }),
+                Some(item) => again.push(Task { item, looks: task.looks + 1, ..task }),
             }
         }
         Ok(again)

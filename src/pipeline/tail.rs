@@ -19,16 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::{Drift, Engine, Ports, RunError, Settings};
 use super::event::Event;
-use super::lane::Seen;
-use super::page::{self, PageDone};
+use super::page::PageDone;
 use super::pool::Panicked;
+use super::records::{self, BatchDone};
 use super::retry::Tries;
 use super::throttle::Throttle;
 use super::{Stop, given_up};
-use crate::format::Schema;
-use crate::format::dbesdk::FOOT;
-use crate::item::{Item, Key};
-use crate::migration::{Failure, FailureKind, Gap, Lineage, Listed, Place, Policy, Tally, Way};
+use crate::item::Key;
+use crate::migration::{Exposure, Failure, Gap, Lineage, Listed, Place, Policy, Tally, Way};
 use crate::store::{Checkpoint, Journal, Listing, Record, Records, Shards, ShardsError, Start, StoreClass, StoreError};
 
 /// `GetRecords` calls per second and shard (developer guide, "Service quotas").
@@ -63,6 +61,8 @@ pub struct TailReport {
     pub records: u64,
     /// What became of their items: each once per batch.
     pub tally: Tally,
+    /// How long items lay in plaintext, as far as the service told its time.
+    pub exposure: Exposure,
     /// What was lost and not yet scanned again, by shard: also by earlier tails.
     pub gaps: Vec<(String, Gap)>,
     /// The open entries of the failure ledger.
@@ -247,6 +247,7 @@ struct Tail {
 struct Sum {
     records: u64,
     tally: Tally,
+    exposure: Exposure,
     limit: bool,
 }
 
@@ -329,7 +330,8 @@ impl Tail {
             records.into_iter().filter(fresh).collect::<Vec<_>>()
         };
         let count = records.len() as u64;
-        let PageDone { tally, failures, done, cut } = self.process(id, records, drift).await?;
+        let BatchDone { page, exposed } = records::process(&self.engine, id, records, drift).await?;
+        let PageDone { tally, failures, done, cut, .. } = page;
         let mut lineage = self.lineage.lock().await;
         // A batch that was cut is read again: the position stays before it.
         if !cut {
@@ -348,6 +350,11 @@ impl Tail {
         let mut sum = self.sum.lock().await;
         sum.records += count;
         sum.tally += tally;
+        for since in exposed {
+            if let (Some(since), Some(now)) = (second(Some(since)), self.now()) {
+                sum.exposure.add(since, now);
+            }
+        }
         sum.limit |= cut;
         drop(sum);
         if count > 0 {
@@ -358,54 +365,6 @@ impl Tail {
             self.gently.cancel();
         }
         Ok(!cut)
-    }
-
-    /// Brings the items of some records to the target: each item once, whatever happened to it.
-    async fn process(&self, id: &str, records: Vec<Record>, drift: Drift) -> Result<PageDone, RunError> {
-        let (engine, schema) = (&self.engine, &self.engine.policy.schema);
-        let mut chains: BTreeMap<String, Chain> = BTreeMap::new();
-        for record in records {
-            match chains.entry(record.key.to_string()) {
-                std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(Chain::new(schema, record))),
-                std::collections::btree_map::Entry::Occupied(mut entry) => entry.get_mut().link(schema, record),
-            }
-        }
-        let (mut items, mut page) = (Vec::new(), PageDone::default());
-        for Chain { key, state, new, removed, sequence } in chains.into_values() {
-            let open = engine.failures().contains(&key);
-            let item = match state {
-                _ if removed => None,
-                Link::Mixed => {
-                    page.tally += Tally { scanned: 1, failed: 1, ..Tally::default() };
-                    let detail = format!(
-                        "an application changed a signed attribute of the sealed item and nothing else of it (shard {id}, \
-                         sequence number {sequence}); have it put the whole item, with its own encryption client"
-                    );
-                    let kind = FailureKind::Mixed;
-                    engine.tell(&Event::Failed { key: key.to_string(), kind: kind.name(), detail: detail.clone() });
-                    page.failures.push(Failure { key, kind, detail });
-                    continue;
-                }
-                // It was not sealed anew: what was wrong with it is wrong still.
-                Link::Unsigned if open => {
-                    page.tally += Tally { scanned: 1, current: 1, ..Tally::default() };
-                    continue;
-                }
-                Link::Unsigned | Link::Whole if new.is_some() => new,
-                Link::Unsigned | Link::Whole => engine.read_one(&key).await?,
-            };
-            if item.is_none() {
-                page.tally += Tally { scanned: 1, superseded: 1, ..Tally::default() };
-                page.done.extend(open.then_some(key));
-            }
-            items.extend(item);
-        }
-        let PageDone { tally, failures, done, cut } = page::process(Arc::clone(engine), Seen { items, drift }).await?;
-        page.tally += tally;
-        page.failures.extend(failures);
-        page.done.extend(done);
-        page.cut = cut;
-        Ok(page)
     }
 
     /// Makes durable what has changed, with the ledger.
@@ -466,67 +425,13 @@ impl Tail {
             limit: sum.limit,
             records: sum.records,
             tally: sum.tally,
+            exposure: sum.exposure.clone(),
             gaps: self.lineage.lock().await.gaps().map(|(id, gap)| (id.to_owned(), gap)).collect(),
             failures: self.journal.open_failures().await?,
             read_units: self.engine.read.consumed(),
             write_units: self.engine.write.consumed(),
             kms_requests: self.engine.kms_count.load(Ordering::Relaxed),
         })
-    }
-}
-
-/// What the records of one item in a batch come to.
-struct Chain {
-    key: Key,
-    state: Link,
-    /// The item after the last of them, where the view has it.
-    new: Option<Item>,
-    removed: bool,
-    /// Of the last record.
-    sequence: String,
-}
-
-/// What a change did to an item's signature, as far as its images tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Link {
-    /// The item was sealed anew, or is not sealed, or the view has not both images.
-    Whole,
-    /// The item's foot and everything that it signs are as before.
-    Unsigned,
-    /// The foot is as before, and something that it signs is not: nobody can open the item any more.
-    Mixed,
-}
-
-impl Chain {
-    fn new(schema: &Schema, record: Record) -> Self {
-        let state = Link::of(schema, record.old.as_ref(), record.new.as_ref());
-        let Record { key, new, removed, sequence, .. } = record;
-        Self { key, state, new, removed, sequence }
-    }
-
-    fn link(&mut self, schema: &Schema, record: Record) {
-        let before = self.state;
-        *self = Self::new(schema, record);
-        // What was wrong stays wrong until the item is sealed anew.
-        if self.state == Link::Unsigned {
-            self.state = before;
-        }
-    }
-}
-
-impl Link {
-    fn of(schema: &Schema, old: Option<&Item>, new: Option<&Item>) -> Self {
-        let (Some(old), Some(new)) = (old, new) else { return Self::Whole };
-        let same = |name: &str| match (old.get(name), new.get(name)) {
-            (Some(old), Some(new)) => old.same(new),
-            (None, None) => true,
-            _ => false,
-        };
-        if !new.contains(FOOT) || !same(FOOT) {
-            return Self::Whole;
-        }
-        let signed = old.names().chain(new.names()).filter(|name| schema.in_scope(name));
-        if signed.into_iter().all(same) { Self::Unsigned } else { Self::Mixed }
     }
 }
 
