@@ -183,6 +183,7 @@ impl Bench {
         command.args(arguments.split_whitespace()).current_dir(self.folder.path()).env_clear();
         command.envs([
             ("AWS_ENDPOINT_URL_DYNAMODB", self.stand_ins.dynamodb_endpoint()),
+            ("AWS_ENDPOINT_URL_DYNAMODB_STREAMS", self.stand_ins.dynamodb_endpoint()),
             ("AWS_ENDPOINT_URL_KMS", self.stand_ins.kms_endpoint()),
             ("AWS_REGION", self.stand_ins.region().to_owned()),
         ]);
@@ -202,8 +203,12 @@ impl Bench {
 
     /// Starts `reseal run --execute --json` and leaves it running.
     pub(crate) fn start(&self, arguments: &str) -> Running {
-        let command = format!("run --job job.toml --execute --json {arguments}");
-        let mut process = self.command(&command).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        self.started(&format!("run --job job.toml --execute --json {arguments}"))
+    }
+
+    /// Starts a command that prints JSON lines, and leaves it running.
+    pub(crate) fn started(&self, command: &str) -> Running {
+        let mut process = self.command(command).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         Running { process, lines }
     }
