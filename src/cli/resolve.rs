@@ -98,6 +98,7 @@ fn settings(job: &Job, facts: &TableFacts) -> Settings {
         max_items: None,
         max_passes: 5,
         writer: Via::Batch,
+        on_mixed: job.source.on_mixed,
         pool: Pool::Rayon,
         drain: Duration::from_secs(30),
         entropy,
