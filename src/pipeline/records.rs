@@ -21,7 +21,7 @@ use crate::store::Record;
 pub(super) struct BatchDone {
     /// Of their items, each counted once.
     pub(super) page: PageDone,
-    /// Of each item that was in plaintext and is sealed now: when the write that left it so came about.
+    /// Of each item that was in plaintext, or written into, and is sealed now: when the write that left it so came about.
     pub(super) exposed: Vec<SystemTime>,
 }
 

@@ -4,6 +4,7 @@
 mod budget;
 mod crash;
 mod ground;
+mod mixed;
 mod passes;
 mod stop;
 mod tail;

@@ -15,13 +15,13 @@ use crate::pipeline::{Ended, Event, RunError, Stop, TailReport, Until, tail};
 use crate::store::{Journal, Listing, Records, Shards, ShardsError, Start, StoreClass, Table};
 use crate::testing::{FaultyKeyring, KeyFault, MemoryShards, MemoryTable, TableFault, Tripwire, View};
 
-struct Streamed {
-    world: World,
-    shards: Arc<MemoryShards>,
+pub(super) struct Streamed {
+    pub(super) world: World,
+    pub(super) shards: Arc<MemoryShards>,
 }
 
 impl Streamed {
-    fn of(view: View) -> Self {
+    pub(super) fn of(view: View) -> Self {
         let mut world = World::new();
         let shards = Arc::new(MemoryShards::new(view));
         world.table = Arc::new(MemoryTable::with_stream(names(), Arc::clone(&shards)));
@@ -30,11 +30,16 @@ impl Streamed {
         Self { world, shards }
     }
 
-    fn put(&self, customers: std::ops::Range<u32>) {
+    pub(super) fn put(&self, customers: std::ops::Range<u32>) {
         customers.for_each(|i| drop(self.world.table.put(customer(i)).unwrap()));
     }
 
-    async fn tail_on(&self, table: Arc<dyn Table>, until: Until, stop: &Stop) -> Result<TailReport, RunError> {
+    pub(super) async fn tail_on(
+        &self,
+        table: Arc<dyn Table>,
+        until: Until,
+        stop: &Stop,
+    ) -> Result<TailReport, RunError> {
         let journal = Arc::clone(&self.world.journal) as Arc<dyn Journal>;
         let shards = Arc::clone(&self.shards) as Arc<dyn Shards>;
         let policy = Arc::new(self.world.policy.clone());
@@ -42,7 +47,7 @@ impl Streamed {
     }
 
     /// Reads until the stream is drained.
-    async fn drain(&self) -> TailReport {
+    pub(super) async fn drain(&self) -> TailReport {
         let table = Arc::clone(&self.world.table) as Arc<dyn Table>;
         let report = self.tail_on(table, Until::Drained, &Stop::default()).await.unwrap();
         assert!(report.drained.is_some() && report.tally.balances(), "{report:?}");
@@ -50,7 +55,7 @@ impl Streamed {
     }
 
     /// Reads while something happens, and stops gently when that is over.
-    async fn tail_while(&self, table: Arc<dyn Table>, work: impl Future<Output = ()>) -> TailReport {
+    pub(super) async fn tail_while(&self, table: Arc<dyn Table>, work: impl Future<Output = ()>) -> TailReport {
         let stop = Stop::default();
         let (report, ()) = tokio::join!(self.tail_on(table, Until::Stopped, &stop), async {
             work.await;
@@ -59,7 +64,7 @@ impl Streamed {
         report.unwrap()
     }
 
-    fn table(&self) -> Arc<dyn Table> {
+    pub(super) fn table(&self) -> Arc<dyn Table> {
         Arc::clone(&self.world.table) as Arc<dyn Table>
     }
 
