@@ -76,6 +76,7 @@ pub(super) async fn show(plan: &Plan, table: &dyn Table, json: bool) -> Result<E
         output::line(text(plan, &census, &estimate))?;
     }
     plan.demand()?;
+    plan.demand_repair(true)?;
     not_ready.map_or(Ok(Exit::Done), |not_ready| Err(not_ready.into()))
 }
 

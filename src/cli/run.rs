@@ -32,6 +32,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let config = standard_aws().await?;
     let mut plan = Plan::resolve(job, &config).await?;
     plan.demand()?;
+    plan.demand_repair(false)?;
     plan.settings.max_items = args.max_items.map(std::num::NonZeroU64::get);
     plan.settings.max_passes = args.max_passes.get();
     plan.settings.writer = match args.writer {

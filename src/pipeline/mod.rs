@@ -7,6 +7,7 @@ mod engine;
 mod event;
 mod keys;
 mod lane;
+mod mend;
 mod page;
 mod pool;
 mod reader;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::{Drift, Engine, Ports, RunError, Settings};
 use super::event::Event;
+use super::mend::mend;
 use super::page::PageDone;
 use super::pool::Panicked;
 use super::records::{self, BatchDone};
@@ -266,6 +267,7 @@ impl Tail {
         };
         self.checkpoint(&mut lineage, Vec::new(), Vec::new()).await?;
         *self.lineage.lock().await = lineage;
+        mend(&self.engine, self.shards.as_ref(), self.journal.as_ref()).await?;
         Ok(at)
     }
 

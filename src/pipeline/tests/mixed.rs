@@ -157,7 +157,7 @@ async fn what_was_sealed_by_others_after_a_raw_write_is_theirs() {
 #[tokio::test(start_paused = true)]
 async fn what_was_written_is_sealed() {
     type Write = fn(&mut Item);
-    let cases: [(Write, fn(&mut Item)); 7] = [
+    let cases: [(Write, Write); 7] = [
         (|item| drop(item.insert("region", Value::from("us"))), |_| ()),
         (|item| drop(item.insert("email", Value::from("new@example.org"))), |_| ()),
         (|item| drop(item.insert("note", Value::from("late"))), |_| ()),
@@ -282,8 +282,9 @@ async fn what_is_written_during_a_repair_is_not_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn what_happens_to_the_item_during_a_repair_stays() {
+    type Act = Box<dyn Fn(&MemoryTable) + Send>;
     let whole = sealed(customer_with(0, "region", "asia")).await;
-    let cases: [(Box<dyn Fn(&MemoryTable) + Send>, Option<Item>, u64); 3] = [
+    let cases: [(Act, Option<Item>, u64); 3] = [
         (Box::new(|table| drop(table.delete(&key(0)))), None, 2),
         (Box::new(|table| drop(table.put(customer(0)))), Some(customer(0)), 3),
         (Box::new(move |table| drop(table.put(whole.clone()))), Some(customer_with(0, "region", "asia")), 2),
@@ -404,4 +405,58 @@ async fn an_attribute_that_came_after_the_record_is_sealed_with_the_rest() {
     it.drain().await;
     it.world.demand(&customer_with(0, "note", "late")).await;
     assert_eq!((it.world.table.counts().conditions_failed, written(&it)), (3, 1), "the probe, and two stale images");
+}
+
+#[tokio::test(start_paused = true)]
+async fn repair_may_be_switched_on_later() {
+    for batch in [1, 1000] {
+        let mut it = sealed_customers(OnMixed::Quarantine).await;
+        it.shards.limit_pages(100, batch);
+        write(&it.world.table, "region", "us");
+        write(&it.world.table, "email", "new@example.org");
+        write(&it.world.table, "visits", "7");
+        let children = it.shards.split(&it.shards.open()[0], 2);
+        write(&it.world.table, "region", "asia");
+        it.drain().await;
+        let now = it.world.table.peek(&key(0)).unwrap();
+        demand_quarantine(&it, &now).await;
+        it.world.settings.on_mixed = OnMixed::Repair;
+        it.shards.answer_empty(3);
+        let mut expected = customer_with(0, "region", "asia");
+        expected.insert("email", Value::from("new@example.org"));
+        expected.insert("visits", Value::from("7"));
+        it.drain().await;
+        demand_repair(&it, &expected).await;
+        assert_eq!(it.shards.open(), children);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_no_longer_right_closes_when_repair_is_switched_on() {
+    let mut it = sealed_customers(OnMixed::Quarantine).await;
+    write(&it.world.table, "region", "us");
+    it.drain().await;
+    it.world.table.delete(&key(0));
+    it.world.settings.on_mixed = OnMixed::Repair;
+    it.drain().await;
+    assert_eq!((it.world.ledger().await, written(&it)), (vec![], 2));
+
+    // A record that is not the one.
+    let mut it = sealed_customers(OnMixed::Quarantine).await;
+    write(&it.world.table, "region", "us");
+    it.drain().await;
+    let mut open = it.world.journal.open_failures().await.unwrap().remove(0);
+    for sequence in ["101", "4000", "nonsense"] {
+        it.world.journal.record(&[], &[key(0)]).await.unwrap();
+        open.record = Some(StreamPlace { shard: it.shards.open().remove(0), sequence: sequence.to_owned() });
+        it.world.journal.record(&[open.clone()], &[]).await.unwrap();
+        it.world.settings.on_mixed = OnMixed::Repair;
+        it.drain().await;
+        demand_quarantine(&it, &it.world.table.peek(&key(0)).unwrap()).await;
+    }
+    open.record = Some(StreamPlace { shard: "gone".to_owned(), sequence: "104".to_owned() });
+    it.world.journal.record(&[], &[key(0)]).await.unwrap();
+    it.world.journal.record(&[open], &[]).await.unwrap();
+    it.drain().await;
+    demand_quarantine(&it, &it.world.table.peek(&key(0)).unwrap()).await;
 }

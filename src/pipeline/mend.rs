@@ -1,0 +1,79 @@
+//! What earlier tails left in the ledger because nothing was to be repaired then: the stream is asked again how it came
+//! about, as long as it knows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::engine::{Drift, Engine, RunError};
+use super::records;
+use super::retry::Tries;
+use crate::migration::{OnMixed, StreamPlace};
+use crate::store::{Journal, Record, Shards, ShardsError, Start, StoreClass};
+
+/// The pause between calls for the records of a shard, which may be called for five times a second.
+const PACE: Duration = Duration::from_millis(250);
+/// Answers without records before it is believed that there are none.
+const EMPTY: u32 = 10;
+
+/// Repairs the items of open entries whose record the stream still has, with that record and those that came with it:
+/// what was written later is seen when the condition fails. An entry that cannot be repaired stays.
+pub(super) async fn mend(engine: &Arc<Engine>, shards: &dyn Shards, journal: &dyn Journal) -> Result<(), RunError> {
+    if engine.settings.on_mixed == OnMixed::Quarantine {
+        return Ok(());
+    }
+    for failure in journal.open_failures().await? {
+        let Some(place) = &failure.record else { continue };
+        let drift = engine.drift();
+        let mut records = read(engine, shards, place).await?;
+        records.retain(|record| record.key == failure.key);
+        // Another stream may have a shard of the same name.
+        if records.first().is_some_and(|first| first.sequence == place.sequence) {
+            mend_one(engine, journal, place, records, drift).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn mend_one(
+    engine: &Arc<Engine>,
+    journal: &dyn Journal,
+    place: &StreamPlace,
+    records: Vec<Record>,
+    drift: Drift,
+) -> Result<(), RunError> {
+    let page = records::process(engine, &place.shard, records, drift).await?.page;
+    journal.record(&page.failures, &page.done).await?;
+    engine.failures().retain(|key| !page.done.contains(key));
+    engine.page_done(None, page.tally);
+    Ok(())
+}
+
+/// The batch that begins with a record; nothing where the stream does not have it any more.
+async fn read(engine: &Engine, shards: &dyn Shards, place: &StreamPlace) -> Result<Vec<Record>, RunError> {
+    let (mut iterator, mut tries, mut empty) = (None::<String>, Tries::default(), 0);
+    while empty < EMPTY {
+        let asked = match &iterator {
+            None => shards.iterator(&place.shard, &Start::At(place.sequence.clone())).await.map(|first| (first, None)),
+            Some(token) => shards.records(token).await.map(|read| (read.next.unwrap_or_default(), Some(read.records))),
+        };
+        match asked {
+            Ok((_, Some(records))) if !records.is_empty() => return Ok(records),
+            Ok((next, _)) if next.is_empty() => break,
+            Ok((next, records)) => {
+                iterator = Some(next);
+                empty += u32::from(records.is_some());
+            }
+            Err(ShardsError::Expired(_) | ShardsError::Trimmed(_) | ShardsError::Gone(_)) => break,
+            Err(ShardsError::Store(error)) => match &error.class {
+                StoreClass::Throttled { .. } | StoreClass::Conflict | StoreClass::Unknown
+                    if engine.silent(&mut tries).await => {}
+                StoreClass::Credentials => engine.hold(&mut tries, &error.to_string()).await,
+                // Nothing of the stream is like that any more.
+                StoreClass::Item | StoreClass::Fatal => break,
+                _ => return Err(error.into()),
+            },
+        }
+        tokio::time::sleep(PACE).await;
+    }
+    Ok(Vec::new())
+}
