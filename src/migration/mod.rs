@@ -13,7 +13,7 @@ mod tally;
 pub use census::{Attribute, Census, Growth, Refused};
 pub use exposure::{Exposed, Exposure};
 pub use failure::{Failure, FailureKind, StreamPlace};
-pub use lineage::{Gap, Lineage, LineageChange, LineageRows, Listed, Place, ShardRow, Way};
+pub use lineage::{From, Gap, Lineage, LineageChange, LineageRows, Listed, Place, ShardRow, Way};
 pub use plan::{Fingerprint, Mismatch};
 pub use policy::{Policy, Refusal, Target, Verdict, Verified};
 pub use repair::{Before, Change, End, OnMixed, Trail, guarded, same_signature};

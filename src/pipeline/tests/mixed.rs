@@ -11,8 +11,8 @@ use super::world::{World, at_update, before_update, customer, customer_with, key
 use crate::crypto::Suite;
 use crate::format::dbesdk::{FOOT, HEAD};
 use crate::item::{Item, Value};
-use crate::migration::{FailureKind, OnMixed, StreamPlace, Tally, Target};
-use crate::pipeline::{Stop, TailReport, Until};
+use crate::migration::{FailureKind, OnMixed, StreamPlace, Target};
+use crate::pipeline::{Stop, Until};
 use crate::store::{Journal, Table};
 use crate::testing::{Call, MemoryTable, TableFault, Tripwire, View};
 
@@ -51,10 +51,6 @@ fn written(it: &Streamed) -> u64 {
     it.world.table.counts().written
 }
 
-fn tally(report: &TailReport) -> Tally {
-    report.tally
-}
-
 /// Demands that the first customer is quarantined, and that nothing was written into it.
 async fn demand_quarantine(it: &Streamed, now: &Item) {
     assert_eq!(it.world.ledger().await, [(key(0).to_string(), FailureKind::Mixed)]);
@@ -66,7 +62,7 @@ async fn demand_repair(it: &Streamed, expected: &Item) {
     assert_eq!((it.world.ledger().await, written(it)), (vec![], 3));
     it.world.demand(expected).await;
     let report = it.drain().await;
-    assert_eq!((tally(&report).rewritten, written(it), it.world.ledger().await), (0, 3, vec![]), "and that is all");
+    assert_eq!((report.tally.rewritten, written(it), it.world.ledger().await), (0, 3, vec![]), "and that is all");
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +123,7 @@ async fn what_was_sealed_by_others_after_a_raw_write_is_theirs() {
         write(&it.world.table, "region", "us");
         it.world.table.put(sealed(customer_with(0, "email", "new@example.org")).await).unwrap();
         let report = it.drain().await;
-        assert_eq!((tally(&report).current, written(&it), it.world.ledger().await), (1, 2, vec![]));
+        assert_eq!((report.tally.current, written(&it), it.world.ledger().await), (1, 2, vec![]));
 
         // Other content, sealed over what was written: nobody can open that, and it is not repaired with it.
         let it = sealed_customers(on_mixed).await;
@@ -178,7 +174,7 @@ async fn what_was_written_is_sealed() {
         it.world.table.change(&key(0), first);
         it.world.table.change(&key(0), second);
         let report = it.drain().await;
-        assert_eq!((tally(&report).rewritten, report.exposure.all().map(|all| all.items)), (1, Some(1)));
+        assert_eq!((report.tally.rewritten, report.exposure.all().map(|all| all.items)), (1, Some(1)));
         let mut expected = customer(0);
         first(&mut expected);
         second(&mut expected);
@@ -193,7 +189,7 @@ async fn what_was_undone_is_whole() {
         write(&it.world.table, "region", "us");
         write(&it.world.table, "region", "eu");
         let report = it.drain().await;
-        assert_eq!((tally(&report).current, written(&it), it.world.ledger().await), (1, 2, vec![]));
+        assert_eq!((report.tally.current, written(&it), it.world.ledger().await), (1, 2, vec![]));
     }
 }
 
@@ -206,7 +202,7 @@ async fn what_looks_like_a_ciphertext_is_not_sealed_again() {
         let now = it.world.table.peek(&key(0)).unwrap();
         let report = it.drain().await;
         demand_quarantine(&it, &now).await;
-        assert!(report.failures[0].detail.contains(name), "{}", report.failures[0].detail);
+        assert!(report.report.failures[0].detail.contains(name), "{}", report.report.failures[0].detail);
     }
 }
 
@@ -273,7 +269,7 @@ async fn what_is_written_during_a_repair_is_not_lost() {
         write(&it.world.table, "email", "new@example.org");
         let table = it.world.faulty(before_update(0, act));
         let report = it.tail_while(table, sleep(Duration::from_secs(10))).await;
-        assert_eq!(tally(&report).conflicts, u64::from(name != "visits"));
+        assert_eq!(report.tally.conflicts, u64::from(name != "visits"));
         let mut expected = customer_with(0, "email", "new@example.org");
         expected.insert(name, Value::from(value));
         demand_repair(&it, &expected).await;
