@@ -248,3 +248,137 @@ pub fn guarded(schema: &Schema, now: &Item, mut rewrite: Rewrite) -> Rewrite {
     }
     rewrite
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Unsigned;
+    use crate::item::{KeyNames, Value};
+
+    fn schema() -> Schema {
+        Schema {
+            logical_table: "t".to_owned(),
+            keys: KeyNames { partition: "id".to_owned(), sort: None },
+            actions: [("id", Action::SignOnly), ("secret", Action::EncryptAndSign), ("region", Action::SignOnly)]
+                .map(|(name, action)| (name.to_owned(), action))
+                .into(),
+            unsigned: Unsigned { names: ["visits".to_owned()].into(), prefix: None },
+        }
+    }
+
+    /// An item whose header and footer say how it was sealed.
+    fn item(seal: &str, region: &str, visits: &str) -> Item {
+        [("id", "1"), ("secret", "(sealed)"), ("region", region), ("visits", visits), (HEAD, seal), (FOOT, seal)]
+            .map(|(name, value)| (name.to_owned(), Value::from(value)))
+            .into_iter()
+            .collect()
+    }
+
+    fn plain(of: &Item) -> Item {
+        let mut plain = of.clone();
+        plain.insert("secret", Value::from("4711"));
+        plain.remove(HEAD);
+        plain.remove(FOOT);
+        plain
+    }
+
+    /// Follows changes; whether an image opens is asked. Gives the images that were wanted, and the end.
+    fn follow(changes: &[(Option<&Item>, Option<&Item>)], opens: impl Fn(&Item) -> bool) -> Option<(Vec<Item>, End)> {
+        let schema = schema();
+        let changes = changes.iter().map(|(old, new)| Change { old: *old, new: *new }).collect();
+        let (_, mut trail) = Trail::find(&schema, changes)?;
+        let mut wanted = Vec::new();
+        while let Some(image) = trail.wants() {
+            wanted.push(image.clone());
+            let plain = opens(&image).then(|| plain(&image));
+            trail.opened(image, plain);
+        }
+        Some((wanted, trail.end()))
+    }
+
+    #[test]
+    fn a_trail_begins_with_a_raw_write() {
+        let (eu, us, counted) = (item("a", "eu", "1"), item("a", "us", "1"), item("a", "eu", "2"));
+        let (anew, plain) = (item("b", "us", "1"), plain(&eu));
+        for (old, new, begins) in [
+            (Some(&eu), Some(&us), true),
+            (Some(&eu), Some(&counted), false),
+            (Some(&eu), Some(&anew), false),
+            (Some(&plain), Some(&us), false),
+            (Some(&eu), Some(&plain), false),
+            (None, Some(&us), false),
+            (Some(&eu), None, false),
+        ] {
+            assert_eq!(follow(&[(old, new)], |_| true).is_some(), begins, "{old:?} {new:?}");
+        }
+    }
+
+    #[test]
+    fn the_image_before_the_first_raw_write_is_opened_once() {
+        let (eu, us, asia) = (item("a", "eu", "1"), item("a", "us", "1"), item("a", "asia", "2"));
+        let changes = [(Some(&eu), Some(&us)), (Some(&us), Some(&asia))];
+        let (wanted, end) = follow(&changes, |_| true).unwrap();
+        assert_eq!(wanted, std::slice::from_ref(&eu));
+        let End::Written(before) = end else { panic!("{end:?}") };
+        let mut expected = plain(&eu);
+        expected.insert("region", Value::from("asia"));
+        expected.insert("visits", Value::from("2"));
+        assert_eq!(before.merge(&schema(), &asia).unwrap(), expected);
+        let (wanted, end) = follow(&changes, |_| false).unwrap();
+        assert!(wanted.len() == 1 && matches!(end, End::Mixed), "{end:?}");
+    }
+
+    #[test]
+    fn what_is_missing_between_two_changes_is_not_vouched_for() {
+        let (eu, us, asia) = (item("a", "eu", "1"), item("a", "us", "1"), item("a", "asia", "1"));
+        let (africa, counted) = (item("a", "africa", "1"), item("a", "africa", "2"));
+        // From "us" to "asia" nobody knows how: the image in between must verify, and does not.
+        let broken = [(Some(&eu), Some(&us)), (Some(&asia), Some(&africa))];
+        let (wanted, end) = follow(&broken, |image| *image == eu).unwrap();
+        assert_eq!(wanted, [eu.clone(), asia.clone()]);
+        assert!(matches!(end, End::Mixed), "{end:?}");
+        let broken = [(Some(&eu), Some(&us)), (Some(&africa), Some(&counted))];
+        let (_, end) = follow(&broken, |image| *image == eu).unwrap();
+        assert!(matches!(end, End::Doubtful), "{end:?}");
+    }
+
+    #[test]
+    fn a_rewrite_in_between_is_taken_over_if_it_sealed_the_same() {
+        let (eu, us) = (item("a", "eu", "1"), item("a", "us", "1"));
+        let (anew, carried) = (item("b", "us", "1"), item("b", "eu", "1"));
+        let changes = [(Some(&eu), Some(&us)), (Some(&us), Some(&anew))];
+        let (wanted, end) = follow(&changes, |_| true).unwrap();
+        assert_eq!(wanted, [eu.clone(), carried.clone()]);
+        let End::Written(before) = end else { panic!("{end:?}") };
+        assert!(before.became(&anew) && !before.became(&us));
+        let (_, end) = follow(&changes, |image| *image == eu).unwrap();
+        assert!(matches!(end, End::Doubtful), "{end:?}");
+        // Header alone.
+        let mut head = us.clone();
+        head.insert(HEAD, Value::from("b"));
+        let (_, end) = follow(&[(Some(&eu), Some(&us)), (Some(&us), Some(&head))], |image| *image == eu).unwrap();
+        assert!(matches!(end, End::Doubtful), "{end:?}");
+    }
+
+    #[test]
+    fn what_is_whole_again_is_only_doubted() {
+        let (eu, us, back) = (item("a", "eu", "1"), item("a", "us", "1"), item("a", "eu", "2"));
+        let plain = plain(&eu);
+        for opens in [true, false] {
+            let (_, end) = follow(&[(Some(&eu), Some(&us)), (Some(&us), Some(&back))], |_| opens).unwrap();
+            assert!(matches!(end, End::Doubtful), "{end:?}");
+            let (_, end) = follow(&[(Some(&eu), Some(&us)), (Some(&us), Some(&plain))], |_| opens).unwrap();
+            assert!(matches!(end, End::Doubtful), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn the_condition_covers_all_that_is_signed() {
+        let now = item("a", "us", "1");
+        let key = schema().keys.key_of(&now).unwrap();
+        let condition = vec![("secret".to_owned(), Expected::Absent)];
+        let rewrite = Rewrite { key, set: vec![], remove: vec![], condition: condition.clone(), bytes: 1 };
+        let region = ("region".to_owned(), Expected::Equals(Value::from("us")));
+        assert_eq!(guarded(&schema(), &now, rewrite).condition, [condition, vec![region]].concat());
+    }
+}

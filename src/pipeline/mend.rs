@@ -2,16 +2,16 @@
 //! about, as long as it knows.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::engine::{Drift, Engine, RunError};
+use super::page::PageDone;
 use super::records;
 use super::retry::Tries;
+use super::tail::{CALLS_PER_SECOND, again};
+use super::throttle::Throttle;
 use crate::migration::{OnMixed, StreamPlace};
 use crate::store::{Journal, Record, Shards, ShardsError, Start, StoreClass};
 
-/// The pause between calls for the records of a shard, which may be called for five times a second.
-const PACE: Duration = Duration::from_millis(250);
 /// Answers without records before it is believed that there are none.
 const EMPTY: u32 = 10;
 
@@ -41,17 +41,19 @@ async fn mend_one(
     records: Vec<Record>,
     drift: Drift,
 ) -> Result<(), RunError> {
-    let page = records::process(engine, &place.shard, records, drift).await?.page;
-    journal.record(&page.failures, &page.done).await?;
-    engine.failures().retain(|key| !page.done.contains(key));
-    engine.page_done(None, page.tally);
+    let PageDone { tally, failures, done, .. } = records::process(engine, &place.shard, records, drift).await?.page;
+    journal.record(&failures, &done).await?;
+    engine.recorded(failures.into_iter().map(|failure| failure.key).collect(), &done);
+    engine.page_done(None, tally);
     Ok(())
 }
 
 /// The batch that begins with a record; nothing where the stream does not have it any more.
 async fn read(engine: &Engine, shards: &dyn Shards, place: &StreamPlace) -> Result<Vec<Record>, RunError> {
+    let throttle = Throttle::per_second(Some(CALLS_PER_SECOND));
     let (mut iterator, mut tries, mut empty) = (None::<String>, Tries::default(), 0);
     while empty < EMPTY {
+        throttle.settle(throttle.acquire(1.0).await, None);
         let asked = match &iterator {
             None => shards.iterator(&place.shard, &Start::At(place.sequence.clone())).await.map(|first| (first, None)),
             Some(token) => shards.records(token).await.map(|read| (read.next.unwrap_or_default(), Some(read.records))),
@@ -64,16 +66,10 @@ async fn read(engine: &Engine, shards: &dyn Shards, place: &StreamPlace) -> Resu
                 empty += u32::from(records.is_some());
             }
             Err(ShardsError::Expired(_) | ShardsError::Trimmed(_) | ShardsError::Gone(_)) => break,
-            Err(ShardsError::Store(error)) => match &error.class {
-                StoreClass::Throttled { .. } | StoreClass::Conflict | StoreClass::Unknown
-                    if engine.silent(&mut tries).await => {}
-                StoreClass::Credentials => engine.hold(&mut tries, &error.to_string()).await,
-                // Nothing of the stream is like that any more.
-                StoreClass::Item | StoreClass::Fatal => break,
-                _ => return Err(error.into()),
-            },
+            // The stream knows nothing like that any more.
+            Err(ShardsError::Store(error)) if matches!(error.class, StoreClass::Item | StoreClass::Fatal) => break,
+            Err(ShardsError::Store(error)) => again(engine, error, &throttle, &mut tries).await?,
         }
-        tokio::time::sleep(PACE).await;
     }
     Ok(Vec::new())
 }

@@ -768,6 +768,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_open_entry_keeps_the_first_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open_at(directory.path(), "noon").unwrap();
+        let place = |sequence: &str| Some(StreamPlace { shard: "s".to_owned(), sequence: sequence.to_owned() });
+        for (done, given, kept) in [
+            (vec![], None, None),
+            (vec![], place("7"), place("7")),
+            (vec![], place("8"), place("7")),
+            (vec![], None, place("7")),
+            (vec![key("a")], place("9"), place("9")),
+            (vec![key("a")], None, None),
+        ] {
+            journal.record(&[], &done).await.unwrap();
+            let failure = Failure { record: given, ..failure("a", FailureKind::Mixed) };
+            journal.record(&[failure], &[]).await.unwrap();
+            assert_eq!(journal.open_failures().await.unwrap()[0].record, kept);
+            assert_eq!(journal.ledger().await.unwrap()[0].failure.record, kept);
+        }
+    }
+
+    #[tokio::test]
     async fn a_commit_is_whole_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let journal = open_at(directory.path(), "noon").unwrap();
