@@ -3,7 +3,6 @@
 //! A state machine without clock or network. It is told of listings and of what was read, and it is rebuilt from its
 //! rows. Times are whole seconds since 1970 of the service's clock, never of this machine's.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a stream keeps its records, in seconds (DynamoDB developer guide, "Data retention limit").
@@ -203,13 +202,11 @@ impl Lineage {
     ) -> Self {
         let mut lineage = Self::begin(stream, From::TrimHorizon, pass, listing, enabled, at);
         let listed = before.listed;
-        for (id, mut shard) in Self::restore(before, pass).shards {
-            shard.lose(Gap { from: shard.known.or(listed), to: at, pass });
-            shard.place = Place::Gone;
-            if let Entry::Vacant(entry) = lineage.shards.entry(id) {
-                lineage.changed.insert(entry.key().clone());
-                entry.insert(shard);
-            }
+        for (id, shard) in Self::restore(before, pass).shards {
+            let gap = Gap { from: shard.known.or(listed), to: at, pass };
+            let gone = Shard { place: Place::Gone, ..shard };
+            lineage.shards.entry(id.clone()).or_insert(gone).lose(gap);
+            lineage.changed.insert(id);
         }
         lineage
     }

@@ -3,6 +3,7 @@
 
 mod budget;
 mod crash;
+mod follow;
 mod ground;
 mod mixed;
 mod passes;

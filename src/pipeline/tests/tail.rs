@@ -15,7 +15,7 @@ use crate::pipeline::{Ended, Event, Follow, Report, RunError, Stop, TailReport, 
 use crate::store::{Journal, Listing, Records, Shards, ShardsError, Start, StoreClass, Table};
 use crate::testing::{FaultyKeyring, KeyFault, MemoryShards, MemoryTable, TableFault, Tripwire, View};
 
-fn follow(shards: Arc<impl Shards + 'static>, until: Until) -> Follow {
+pub(super) fn follow(shards: Arc<impl Shards + 'static>, until: Until) -> Follow {
     Follow { shards, from: From::Now, until }
 }
 
@@ -407,25 +407,6 @@ async fn a_batch_that_was_cut_is_read_again() {
     it.world.settings.max_items = None;
     it.drain().await;
     it.world.demand_all(5).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn beside_a_run_nothing_is_left() {
-    let it = Streamed::of(View::NewAndOldImages);
-    it.put(0..30);
-    advance(Duration::from_mins(2)).await;
-    let table = it.table();
-    let work = async {
-        sleep(Duration::from_secs(1)).await;
-        it.put(30..40);
-        let report = it.world.run().await;
-        assert_eq!(report.ended, Ended::Complete);
-        it.put(35..50);
-        sleep(Duration::from_secs(5)).await;
-    };
-    it.tail_while(table, work).await;
-    it.world.demand_all(50).await;
-    assert!(it.drain().await.gaps.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
