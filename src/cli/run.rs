@@ -17,7 +17,7 @@ use crate::aws::{Access, AwsConfig};
 use crate::item::{Key, KeyNames, json};
 use crate::keyring::Keyring;
 use crate::pipeline::{self, Ended, Ports, Report, Stop};
-use crate::store::{DynamoTable, SqliteJournal, TableLock, Via, state_home};
+use crate::store::{DynamoShards, DynamoTable, Shards, SqliteJournal, StreamFacts, TableLock, Via, state_home};
 
 /// Runs the job, or shows its plan.
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
@@ -64,7 +64,9 @@ async fn show(job: Job, json: bool) -> Result<Exit, Failure> {
     let config = standard_aws().await?;
     let table = DynamoTable::read_only(&config, job.table.clone(), job.schema.keys.clone());
     let plan = Plan::resolve(job, &config).await?;
-    let exit = plan::show(&plan, &table, json).await?;
+    let stream = plan.facts.stream.as_ref().and_then(StreamFacts::both_images);
+    let shards = stream.map(|arn| DynamoShards::new(&config, arn, plan.job.schema.keys.clone()));
+    let exit = plan::show(&plan, &table, shards.as_ref().map(|shards| shards as &dyn Shards), json).await?;
     // What a run would be refused for, the plan is: keys that are not there or will not do.
     target_keyring(&plan.job).await?;
     source_keyrings(&plan.job).await?;

@@ -3,6 +3,7 @@
 mod census;
 mod exposure;
 mod failure;
+mod habits;
 mod lineage;
 mod plan;
 mod policy;
@@ -13,6 +14,7 @@ mod tally;
 pub use census::{Attribute, Census, Growth, Refused};
 pub use exposure::{Exposed, Exposure};
 pub use failure::{Failure, FailureKind, StreamPlace};
+pub use habits::{FEW, Habits};
 pub use lineage::{From, Gap, Lineage, LineageChange, LineageRows, Listed, Place, ShardRow, Way};
 pub use plan::{Fingerprint, Mismatch};
 pub use policy::{Policy, Refusal, Target, Verdict, Verified};

@@ -71,9 +71,14 @@ pub fn same_signature(a: &Item, b: &Item) -> bool {
     same(a, b, HEAD) && same(a, b, FOOT)
 }
 
+/// The attributes in the signature's scope that are not the same; some of them twice.
+pub(super) fn differing<'a>(schema: &'a Schema, a: &'a Item, b: &'a Item) -> impl Iterator<Item = &'a str> {
+    a.names().chain(b.names()).filter(|name| schema.in_scope(name) && !same(a, b, name))
+}
+
 /// Whether all that a signature covers is the same.
 fn same_content(schema: &Schema, a: &Item, b: &Item) -> bool {
-    a.names().chain(b.names()).filter(|name| schema.in_scope(name)).all(|name| same(a, b, name))
+    differing(schema, a, b).next().is_none()
 }
 
 /// The changes of one item in their order, followed from the first raw write on. Whenever [`Trail::wants`] gives an
