@@ -47,8 +47,8 @@ pub(super) fn examine(job: &Job, facts: &TableFacts) -> Findings {
 }
 
 /// What stands against repairing items that somebody wrote into: only a tail sees them, and only by both images of a
-/// change. `tail` says whether there is one.
-pub(super) fn repair(job: &Job, facts: &TableFacts, tail: bool) -> Option<Objection> {
+/// change. `tail` says whether there is one, `create` whether it makes the stream where there is none.
+pub(super) fn repair(job: &Job, facts: &TableFacts, tail: bool, create: bool) -> Option<Objection> {
     const WANTED: &str = "NEW_AND_OLD_IMAGES";
     if job.source.on_mixed == OnMixed::Quarantine {
         return None;
@@ -62,9 +62,10 @@ pub(super) fn repair(job: &Job, facts: &TableFacts, tail: bool) -> Option<Object
                 .to_owned(),
             format!("run with --tail, {quarantine}"),
         ),
+        None if create => return None,
         None => (
             "source.on_mixed is \"repair\", and the table has no stream".to_owned(),
-            format!("enable a stream of the view {WANTED}, {quarantine}"),
+            format!("add --create-stream, {quarantine}"),
         ),
         Some(WANTED) => return None,
         Some(view) => (
@@ -306,7 +307,7 @@ write_units_per_second = 100
             stream: Some(StreamFacts { enabled, view: view.map(str::to_owned), arn: None }),
             ..facts()
         };
-        let refused = |job: &Job, facts: &TableFacts, tail| super::repair(job, facts, tail).map(|of| of.problem);
+        let refused = |job: &Job, facts: &TableFacts, tail| super::repair(job, facts, tail, false).map(|of| of.problem);
         for view in [Some("KEYS_ONLY"), Some("NEW_IMAGE"), Some("OLD_IMAGE"), None] {
             let problem = refused(&repair, &with(view, true), true).unwrap();
             assert!(problem.contains(view.unwrap_or("unknown")), "{problem}");
@@ -317,6 +318,8 @@ write_units_per_second = 100
         assert!(refused(&repair, &with(both, true), false).unwrap().contains("without following"));
         assert!(refused(&repair, &with(both, false), true).unwrap().contains("has no stream"));
         assert!(refused(&repair, &facts(), true).unwrap().contains("has no stream"));
+        assert_eq!(super::repair(&repair, &facts(), true, true), None);
+        assert!(super::repair(&repair, &facts(), false, true).is_some());
         assert_eq!(refused(&quarantine, &facts(), false), None);
     }
 

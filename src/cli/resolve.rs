@@ -57,10 +57,10 @@ impl Plan {
         refused(&self.findings.objections)
     }
 
-    /// Refuses a repair of mixed items where there is nothing to repair them by. `tail` says whether the table's stream is
-    /// followed.
-    pub(super) fn demand_repair(&self, tail: bool) -> Result<(), Failure> {
-        refused(preflight::repair(&self.job, &self.facts, tail).as_slice())
+    /// Refuses a repair of mixed items where there is nothing to repair them by: `tail` says whether the table's stream is
+    /// followed, `create` whether it is made where there is none.
+    pub(super) fn demand_repair(&self, tail: bool, create: bool) -> Result<(), Failure> {
+        refused(preflight::repair(&self.job, &self.facts, tail, create).as_slice())
     }
 }
 

@@ -129,6 +129,8 @@ pub struct Lineage {
     start_pass: u32,
     /// The latest pass.
     pass: u32,
+    /// The latest pass that has ended.
+    ended: u32,
     listed: Option<u64>,
     enabled: bool,
     shards: BTreeMap<String, Shard>,
@@ -225,6 +227,7 @@ impl Lineage {
             start,
             start_pass,
             pass,
+            ended: 0,
             listed,
             enabled: true,
             shards: shards.collect(),
@@ -475,6 +478,7 @@ impl Lineage {
 
     /// A pass over the table has ended, every item seen: what was lost before it began is made good.
     pub fn pass_ended(&mut self, number: u32) {
+        self.ended = number;
         for (id, shard) in &mut self.shards {
             if shard.gap.take_if(|gap| gap.pass < number).is_some() {
                 self.changed.insert(id.clone());
@@ -486,6 +490,12 @@ impl Lineage {
     #[must_use]
     pub fn pass_wanted(&self) -> u32 {
         1 + self.gaps().map(|(_, gap)| gap.pass).fold(self.start_pass, u32::max)
+    }
+
+    /// Whether such a pass has ended: with the stream, it is complete.
+    #[must_use]
+    pub fn scanned(&self) -> bool {
+        self.ended >= self.pass_wanted()
     }
 
     /// The second of the start, before which nothing matters; `None` where everything does.

@@ -44,7 +44,7 @@ async fn mend_one(
     let PageDone { tally, failures, done, .. } = records::process(engine, &place.shard, records, drift).await?.page;
     journal.record(&failures, &done).await?;
     engine.recorded(failures.into_iter().map(|failure| failure.key).collect(), &done);
-    engine.page_done(None, tally);
+    engine.page_done(None, Some(&place.shard), tally);
     Ok(())
 }
 

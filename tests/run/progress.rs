@@ -178,8 +178,8 @@ async fn the_plan_names_the_stream_and_what_it_is_enough_for() {
     for (view, enough) in [
         (StreamViewType::NewAndOldImages, "enough to follow every change without reading the table"),
         (StreamViewType::NewImage, "enough to follow every change, but not to see every partial update"),
-        (StreamViewType::OldImage, "each changed item must be read besides"),
-        (StreamViewType::KeysOnly, "each changed item must be read besides"),
+        (StreamViewType::OldImage, "each changed item is read by its key besides"),
+        (StreamViewType::KeysOnly, "each changed item is read by its key besides"),
     ] {
         bench.set_stream(Some(view.clone())).await;
         let named = format!("stream    {}, arn:", view.as_str());
@@ -232,7 +232,7 @@ async fn the_plan_warns_of_partial_updates_that_the_stream_shows() {
 async fn a_repair_takes_a_tail_and_both_images() {
     let bench = Bench::with(1).await;
     bench.job(&[("[source]", "[source]\non_mixed = \"repair\"")]);
-    bench.reseal("plan --job job.toml").expect(3, &["the table has no stream", "source.on_mixed"]);
+    bench.reseal("tail --job job.toml --execute").expect(3, &["the table has no stream", "source.on_mixed"]);
     bench.set_stream(Some(StreamViewType::NewImage)).await;
     bench.reseal("plan --job job.toml").expect(3, &["the stream's view is NEW_IMAGE", "source.on_mixed"]);
     bench.set_stream(None).await;
