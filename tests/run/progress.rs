@@ -244,3 +244,22 @@ async fn a_repair_takes_a_tail_and_both_images() {
     bench.job(&[]);
     bench.reseal("run --job job.toml --execute --state-dir state").expect(0, &["complete"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_writes_into_a_sealed_item_is_repaired_by_a_tail() {
+    let bench = Bench::with(3).await;
+    bench.job(&[("[source]", "[source]\non_mixed = \"repair\"")]);
+    bench.set_stream(Some(StreamViewType::NewAndOldImages)).await;
+    let mut run = bench.start("--tail --keep-tailing --state-dir state");
+    run.wait_for(&json!({ "event": "pass-ended" }));
+    assert_eq!(bench.sealed().await, 3);
+    bench.update(0, "SET #s = :v REMOVE note", s("shipped")).await;
+    // The scan's own writes come by as well.
+    while run.wait_for(&json!({ "event": "page-done" }))["tally"]["rewritten"] == 0 {}
+    run.signal("INT");
+    run.end();
+    bench.reseal("verify --job job.toml").expect(0, &["3 items"]);
+    let items = bench.items().await;
+    let item = items.values().find(|item| item["sk"] == order(0)["sk"]).unwrap();
+    assert!(item["status"] == s("shipped") && !item.contains_key("note"));
+}
