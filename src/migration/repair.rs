@@ -221,7 +221,7 @@ impl Before {
         let mut merged = Item::new();
         for (name, value) in now.iter().filter(|(name, _)| *name != HEAD && *name != FOOT) {
             let value = match self.plain.get(name) {
-                Some(plain) if schema.in_scope(name) && same(&self.image, now, name) => plain,
+                Some(plain) if same(&self.image, now, name) => plain,
                 _ if looks_encrypted(value) && self.encrypts(schema, name) => {
                     let detail = format!(
                         "somebody wrote what looks like a ciphertext into \"{name}\" of the sealed item, and it is not \
