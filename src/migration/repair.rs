@@ -34,11 +34,11 @@ pub struct Change<'a> {
 enum Link {
     /// One of the two was not sealed, or is not known.
     Fresh,
-    /// Header or footer are others.
+    /// Header and footer are others.
     Sealed,
     /// Header and footer are as before, and so is all that they sign.
     Unsigned,
-    /// Header and footer are as before, and something that they sign is not.
+    /// Header and footer are as before, and something that they sign is not; or one of the two without the other.
     Raw,
 }
 
@@ -46,10 +46,10 @@ impl Link {
     fn of(schema: &Schema, Change { old, new }: Change<'_>) -> Self {
         match (old, new) {
             (Some(old), Some(new)) if old.contains(FOOT) && new.contains(FOOT) => {
-                match (same_signature(old, new), same_content(schema, old, new)) {
-                    (false, _) => Self::Sealed,
-                    (true, true) => Self::Unsigned,
-                    (true, false) => Self::Raw,
+                match (same(old, new, HEAD), same(old, new, FOOT)) {
+                    (false, false) => Self::Sealed,
+                    (true, true) if same_content(schema, old, new) => Self::Unsigned,
+                    _ => Self::Raw,
                 }
             }
             _ => Self::Fresh,
@@ -358,11 +358,19 @@ mod tests {
         assert!(before.became(&anew) && !before.became(&us));
         let (_, end) = follow(&changes, |image| *image == eu).unwrap();
         assert!(matches!(end, End::Doubtful), "{end:?}");
-        // Header alone.
-        let mut head = us.clone();
-        head.insert(HEAD, Value::from("b"));
-        let (_, end) = follow(&[(Some(&eu), Some(&us)), (Some(&us), Some(&head))], |image| *image == eu).unwrap();
-        assert!(matches!(end, End::Doubtful), "{end:?}");
+    }
+
+    #[test]
+    fn header_and_footer_change_together_or_somebody_wrote_into_them() {
+        let (eu, us) = (item("a", "eu", "1"), item("a", "us", "1"));
+        for name in [HEAD, FOOT] {
+            let mut torn = us.clone();
+            torn.insert(name, Value::from("b"));
+            let (wanted, end) = follow(&[(Some(&us), Some(&torn))], |_| true).unwrap();
+            assert!(wanted == std::slice::from_ref(&us) && matches!(end, End::Doubtful), "{end:?}");
+            let (_, end) = follow(&[(Some(&eu), Some(&us)), (Some(&us), Some(&torn))], |_| true).unwrap();
+            assert!(matches!(end, End::Written(before) if !before.became(&torn)));
+        }
     }
 
     #[test]
