@@ -157,6 +157,9 @@ async fn each_view_tells_what_it_has_in_the_order_of_the_changes() {
         let rest = world.shards.records(&iterator).await.unwrap().records;
         assert_eq!(rest[..2], all.records[3..]);
         assert_eq!(rest.len(), 3);
+        let at = Start::At(all.records[2].sequence.clone());
+        let iterator = world.shards.iterator(&shard, &at).await.unwrap();
+        assert_eq!(world.shards.records(&iterator).await.unwrap().records[..3], all.records[2..]);
     }
 }
 
@@ -383,8 +386,8 @@ async fn children_are_told_where_the_service_can() {
 #[tokio::test]
 async fn an_iterator_begins_where_it_is_told_to() {
     let answer = || (200, json!({"ShardIterator": "an iterator"}));
-    let (script, shards) = Script::serve(DATE, [answer(), answer()]).await;
-    for start in [Start::TrimHorizon, Start::After("100".into())] {
+    let (script, shards) = Script::serve(DATE, [answer(), answer(), answer()]).await;
+    for start in [Start::TrimHorizon, Start::After("100".into()), Start::At("100".into())] {
         assert_eq!(shards.iterator("s", &start).await.unwrap(), "an iterator");
     }
     let asked = script.asked();
@@ -393,6 +396,9 @@ async fn an_iterator_begins_where_it_is_told_to() {
     let after = json!({"StreamArn": ARN, "ShardId": "s", "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
         "SequenceNumber": "100"});
     assert_eq!(asked[1].1, after);
+    let at = json!({"StreamArn": ARN, "ShardId": "s", "ShardIteratorType": "AT_SEQUENCE_NUMBER",
+        "SequenceNumber": "100"});
+    assert_eq!(asked[2].1, at);
 }
 
 #[tokio::test]

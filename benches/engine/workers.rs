@@ -20,7 +20,7 @@ use reseal::crypto::{EncryptionContext, Secret, WrappedKey, WrappedRef};
 use reseal::format::dbesdk;
 use reseal::item::{Item, Key, Value};
 use reseal::keyring::{Keyring, KeyringError, RawAes, Recipient};
-use reseal::migration::{Expected, Rewrite};
+use reseal::migration::{Expected, OnMixed, Rewrite};
 use reseal::pipeline::{self, Event, Observer, Pool, Ports, Settings, Stop};
 use reseal::store::{Answer, DynamoTable, Page, Scan, SqliteJournal, StoreError, Table, Units, Update, Via};
 use rustix::time::{ClockId, clock_gettime};
@@ -138,6 +138,7 @@ pub(crate) async fn pipeline(endpoint: &str, table: &str, limits: Limits) -> Res
         max_items: None,
         max_passes: 1,
         writer: Via::Batch,
+        on_mixed: OnMixed::Quarantine,
         pool: Pool::Rayon,
         drain: Duration::from_secs(30),
         entropy: |bytes| rand::fill(bytes),

@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod exit;
 mod failure;
+mod habits;
 mod item;
 pub mod job;
 mod keyrings;

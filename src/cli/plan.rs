@@ -6,13 +6,14 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
+use super::habits;
 use super::output;
 use super::preflight::Objection;
 use super::resolve::Plan;
 use super::stream::{enabled, unseen};
-use crate::migration::{Census, Target};
+use crate::migration::{Census, Habits, Target};
 use crate::pipeline::Settings;
-use crate::store::{Capacity, Known, Scan, StreamFacts, Table, TableFacts};
+use crate::store::{Capacity, Known, Scan, Shards, StreamFacts, Table, TableFacts};
 
 /// Items that are looked at; a page of each of a few segments spread over the table.
 const SAMPLE_ITEMS: u32 = 250;
@@ -33,6 +34,9 @@ struct Printed<'a> {
     kms_requests_per_second: Option<u32>,
     estimate: Estimate,
     sample: &'a Census,
+    /// How applications write, as far as the stream's records tell; and why not, where they cannot be read.
+    writers: Option<&'a Habits>,
+    writers_unknown: Option<&'a str>,
     warnings: &'a [String],
     objections: &'a [Objection],
     not_ready: Vec<&'static str>,
@@ -48,9 +52,20 @@ struct Estimate {
     seconds: f64,
 }
 
-/// Shows the plan. Exit 3 when a run would be refused.
-pub(super) async fn show(plan: &Plan, table: &dyn Table, json: bool) -> Result<Exit, Failure> {
+/// Shows the plan. Exit 3 when a run would be refused. The stream is one that has both images of each change.
+pub(super) async fn show(
+    plan: &Plan,
+    table: &dyn Table,
+    shards: Option<&dyn Shards>,
+    json: bool,
+) -> Result<Exit, Failure> {
     let census = sample(plan, table).await?;
+    let habits = match shards {
+        Some(shards) => Some(habits::sample(&plan.policy, shards).await),
+        None => None,
+    };
+    let mut warnings = plan.findings.warnings.clone();
+    warnings.extend(habits.iter().flatten().flat_map(habits::warnings));
     let estimate = estimate(plan, &census);
     let not_ready = plan.job.readiness().err();
     if json {
@@ -68,15 +83,18 @@ pub(super) async fn show(plan: &Plan, table: &dyn Table, json: bool) -> Result<E
             kms_requests_per_second: limit(plan.settings.kms_requests),
             estimate,
             sample: &census,
-            warnings: &plan.findings.warnings,
+            writers: habits.as_ref().and_then(|habits| habits.as_ref().ok()),
+            writers_unknown: habits.as_ref().and_then(|habits| habits.as_ref().err()).map(String::as_str),
+            warnings: &warnings,
             objections: &plan.findings.objections,
             not_ready: not_ready.as_ref().map(|not| not.missing.clone()).unwrap_or_default(),
         };
         output::json(&printed)?;
     } else {
-        output::line(text(plan, &census, &estimate))?;
+        output::line(text(plan, &census, &estimate, habits.as_ref(), &warnings))?;
     }
     plan.demand()?;
+    plan.demand_repair(true, true)?;
     not_ready.map_or(Ok(Exit::Done), |not_ready| Err(not_ready.into()))
 }
 
@@ -115,13 +133,20 @@ fn estimate(plan: &Plan, census: &Census) -> Estimate {
 }
 
 /// The plan for a human.
-fn text(plan: &Plan, census: &Census, estimate: &Estimate) -> String {
+fn text(
+    plan: &Plan,
+    census: &Census,
+    estimate: &Estimate,
+    habits: Option<&Result<Habits, String>>,
+    warnings: &[String],
+) -> String {
     let mut lines = table(&plan.facts);
     lines.push(labelled("target", target(plan)));
     lines.push(String::new());
     lines.extend(attributes(census));
     lines.push(String::new());
     lines.extend(forms(census));
+    lines.extend(habits.map(|habits| labelled("writers", writers(habits))));
     lines.push(String::new());
     let Settings { read_units, write_units, kms_requests, segments, .. } = plan.settings;
     let rate = |rate: Option<NonZeroU32>| rate.map_or_else(|| "unbounded".to_owned(), |rate| rate.to_string());
@@ -140,7 +165,7 @@ fn text(plan: &Plan, census: &Census, estimate: &Estimate) -> String {
             duration(estimate.seconds)
         ),
     ));
-    lines.extend(plan.findings.warnings.iter().map(|warning| labelled("warning", warning)));
+    lines.extend(warnings.iter().map(|warning| labelled("warning", warning)));
     lines.join("\n")
 }
 
@@ -182,6 +207,17 @@ fn stream(stream: &StreamFacts) -> String {
     let (view, arn) = (stream.view.clone().unwrap_or_else(unknown), stream.arn.clone().unwrap_or_else(unknown));
     let enough = unseen(stream).unwrap_or("enough to follow every change without reading the table");
     format!("{view}, {arn}: {enough}")
+}
+
+/// How applications write.
+fn writers(habits: &Result<Habits, String>) -> String {
+    match habits {
+        Err(why) => format!("unknown ({why})"),
+        Ok(Habits { records, changes, partial, raw, .. }) => format!(
+            "sample of {records} stream records: {changes} changes of plaintext items, {partial} of them of few \
+             attributes; {raw} raw writes into sealed items"
+        ),
+    }
 }
 
 fn target(plan: &Plan) -> String {

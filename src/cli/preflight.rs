@@ -3,6 +3,7 @@
 use crate::cli::job::{Job, Target};
 use crate::format::{Action, Schema};
 use crate::item::KeyNames;
+use crate::migration::OnMixed;
 use crate::store::{Capacity, IndexFacts, Known, Projection, Replication, TableFacts};
 
 /// A reason not to run, with its remedy.
@@ -43,6 +44,36 @@ pub(super) fn examine(job: &Job, facts: &TableFacts) -> Findings {
     replication(&mut findings, job, facts);
     surroundings(&mut findings, job, facts);
     findings
+}
+
+/// What stands against repairing items that somebody wrote into: only a tail sees them, and only by both images of a
+/// change. `tail` says whether there is one, `create` whether it makes the stream where there is none.
+pub(super) fn repair(job: &Job, facts: &TableFacts, tail: bool, create: bool) -> Option<Objection> {
+    const WANTED: &str = "NEW_AND_OLD_IMAGES";
+    if job.source.on_mixed == OnMixed::Quarantine {
+        return None;
+    }
+    let quarantine = "or set source.on_mixed to \"quarantine\"";
+    let stream = facts.stream.as_ref().filter(|stream| stream.enabled);
+    let view = stream.map(|stream| stream.view.as_deref().unwrap_or("unknown"));
+    let (problem, remedy) = match view {
+        _ if !tail => (
+            "source.on_mixed is \"repair\", and without following the table's stream nothing can be repaired"
+                .to_owned(),
+            format!("run with --tail, {quarantine}"),
+        ),
+        None if create => return None,
+        None => (
+            "source.on_mixed is \"repair\", and the table has no stream".to_owned(),
+            format!("add --create-stream, {quarantine}"),
+        ),
+        Some(WANTED) => return None,
+        Some(view) => (
+            format!("source.on_mixed is \"repair\", and the stream's view is {view}: it takes both images of a change"),
+            format!("enable a stream of the view {WANTED} (a view cannot be changed in place), {quarantine}"),
+        ),
+    };
+    Some(Objection { problem, remedy })
 }
 
 fn state(findings: &mut Findings, facts: &TableFacts) {
@@ -266,6 +297,30 @@ write_units_per_second = 100
         facts.indexes[0].projection = Projection::Include(vec!["email".to_owned()]);
         facts.replication = Some(Replication::Eventual);
         assert_eq!(examine(&job, &facts).objections, []);
+    }
+
+    #[test]
+    fn a_repair_takes_a_tail_and_both_images() {
+        let quarantine = job(JOB);
+        let repair = job(&JOB.replace("formats = [\"plaintext\"]", "formats = [\"plaintext\"]\non_mixed = \"repair\""));
+        let with = |view: Option<&str>, enabled| TableFacts {
+            stream: Some(StreamFacts { enabled, view: view.map(str::to_owned), arn: None }),
+            ..facts()
+        };
+        let refused = |job: &Job, facts: &TableFacts, tail| super::repair(job, facts, tail, false).map(|of| of.problem);
+        for view in [Some("KEYS_ONLY"), Some("NEW_IMAGE"), Some("OLD_IMAGE"), None] {
+            let problem = refused(&repair, &with(view, true), true).unwrap();
+            assert!(problem.contains(view.unwrap_or("unknown")), "{problem}");
+            assert_eq!(refused(&quarantine, &with(view, true), true), None);
+        }
+        let both = Some("NEW_AND_OLD_IMAGES");
+        assert_eq!(refused(&repair, &with(both, true), true), None);
+        assert!(refused(&repair, &with(both, true), false).unwrap().contains("without following"));
+        assert!(refused(&repair, &with(both, false), true).unwrap().contains("has no stream"));
+        assert!(refused(&repair, &facts(), true).unwrap().contains("has no stream"));
+        assert_eq!(super::repair(&repair, &facts(), true, true), None);
+        assert!(super::repair(&repair, &facts(), false, true).is_some());
+        assert_eq!(refused(&quarantine, &facts(), false), None);
     }
 
     #[test]

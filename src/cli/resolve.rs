@@ -7,7 +7,7 @@ use crate::aws::AwsConfig;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::job::{Job, Target};
-use crate::cli::preflight::{self, Findings};
+use crate::cli::preflight::{self, Findings, Objection};
 use crate::migration::{Fingerprint, Policy};
 use crate::pipeline::{Pool, Settings};
 use crate::store::{self, Capacity, Projection, StoreClass, TableFacts, Via};
@@ -54,10 +54,20 @@ impl Plan {
 
     /// Refuses what preflight objects to, with the first objection's remedy.
     pub(super) fn demand(&self) -> Result<(), Failure> {
-        let Some(first) = self.findings.objections.first() else { return Ok(()) };
-        let problems: Vec<&str> = self.findings.objections.iter().map(|o| o.problem.as_str()).collect();
-        Err(Failure::new(Exit::Refused, problems.join("\nerror: "), first.remedy.clone()))
+        refused(&self.findings.objections)
     }
+
+    /// Refuses a repair of mixed items where there is nothing to repair them by: `tail` says whether the table's stream is
+    /// followed, `create` whether it is made where there is none.
+    pub(super) fn demand_repair(&self, tail: bool, create: bool) -> Result<(), Failure> {
+        refused(preflight::repair(&self.job, &self.facts, tail, create).as_slice())
+    }
+}
+
+fn refused(objections: &[Objection]) -> Result<(), Failure> {
+    let Some(first) = objections.first() else { return Ok(()) };
+    let problems: Vec<&str> = objections.iter().map(|objection| objection.problem.as_str()).collect();
+    Err(Failure::new(Exit::Refused, problems.join("\nerror: "), first.remedy.clone()))
 }
 
 fn settings(job: &Job, facts: &TableFacts) -> Settings {
@@ -98,6 +108,7 @@ fn settings(job: &Job, facts: &TableFacts) -> Settings {
         max_items: None,
         max_passes: 5,
         writer: Via::Batch,
+        on_mixed: job.source.on_mixed,
         pool: Pool::Rayon,
         drain: Duration::from_secs(30),
         entropy,

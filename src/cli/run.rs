@@ -18,7 +18,9 @@ use crate::aws::{Access, AwsConfig};
 use crate::item::{Key, KeyNames, json};
 use crate::keyring::Keyring;
 use crate::pipeline::{self, Follow, Ports, Report, RunError, Stop, Until};
-use crate::store::{DynamoTable, Journal, SqliteJournal, TableLock, Via, state_home};
+use crate::store::{
+    DynamoShards, DynamoTable, Journal, Shards, SqliteJournal, StreamFacts, TableLock, Via, state_home,
+};
 
 /// Runs the job, or shows its plan.
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
@@ -79,6 +81,7 @@ impl Work {
         let config = standard_aws().await?;
         let mut plan = Plan::resolve(job, &config).await?;
         plan.demand()?;
+        plan.demand_repair(asked.is_some(), asked.is_some_and(|asked| asked.create))?;
         plan.settings.max_items = args.max_items.map(std::num::NonZeroU64::get);
         plan.settings.writer = match args.writer {
             Writer::Batch => Via::Batch,
@@ -119,7 +122,9 @@ async fn show(job: Job, json: bool) -> Result<Exit, Failure> {
     let config = standard_aws().await?;
     let table = DynamoTable::read_only(&config, job.table.clone(), job.schema.keys.clone());
     let plan = Plan::resolve(job, &config).await?;
-    let exit = plan::show(&plan, &table, json).await?;
+    let stream = plan.facts.stream.as_ref().and_then(StreamFacts::both_images);
+    let shards = stream.map(|arn| DynamoShards::new(&config, arn, plan.job.schema.keys.clone()));
+    let exit = plan::show(&plan, &table, shards.as_ref().map(|shards| shards as &dyn Shards), json).await?;
     // What a run would be refused for, the plan is: keys that are not there or will not do.
     target_keyring(&plan.job).await?;
     source_keyrings(&plan.job).await?;

@@ -58,4 +58,15 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The reason and the remedy in words: names, sizes, ARNs; never a value.
     pub detail: String,
+    /// The stream's record that told of it, where it is a raw write. An open entry keeps the first.
+    pub record: Option<StreamPlace>,
+}
+
+/// Where a record stands in the table's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamPlace {
+    /// The shard.
+    pub shard: String,
+    /// The record's sequence number.
+    pub sequence: String,
 }

@@ -3,17 +3,21 @@
 mod census;
 mod exposure;
 mod failure;
+mod habits;
 mod lineage;
 mod plan;
 mod policy;
+mod repair;
 mod rewrite;
 mod tally;
 
 pub use census::{Attribute, Census, Growth, Refused};
 pub use exposure::{Exposed, Exposure};
-pub use failure::{Failure, FailureKind};
+pub use failure::{Failure, FailureKind, StreamPlace};
+pub use habits::{FEW, Habits};
 pub use lineage::{From, Gap, Lineage, LineageChange, LineageRows, Listed, Place, ShardRow, Way};
 pub use plan::{Fingerprint, Mismatch};
 pub use policy::{Policy, Refusal, Target, Verdict, Verified};
+pub use repair::{Before, Change, End, OnMixed, Trail, guarded, same_signature};
 pub use rewrite::{Expected, Rewrite};
 pub use tally::Tally;

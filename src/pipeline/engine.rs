@@ -15,7 +15,7 @@ use super::retry::{Tries, pause};
 use super::throttle::Throttle;
 use crate::item::Key;
 use crate::keyring::{Keyring, KeyringError};
-use crate::migration::{Policy, Tally};
+use crate::migration::{OnMixed, Policy, Tally};
 use crate::store::{Journal, JournalError, StoreError, Table, Via};
 
 /// The outside world of a run.
@@ -70,6 +70,8 @@ pub struct Settings {
     pub max_passes: u32,
     /// The preferred way of writing.
     pub writer: Via,
+    /// What becomes of sealed items that somebody wrote into.
+    pub on_mixed: OnMixed,
     /// Where the processor's work is done.
     pub pool: Pool,
     /// How long a graceful stop may take before it is cut short.

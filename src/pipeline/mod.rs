@@ -8,6 +8,7 @@ mod event;
 mod health;
 mod keys;
 mod lane;
+mod mend;
 mod page;
 mod pool;
 mod reader;

@@ -15,7 +15,7 @@ use super::writer::{BATCH_MAX, Sent};
 use crate::crypto::{KEY_BYTES, Secret, WrappedKey};
 use crate::format::dbesdk::{self, Prepared, Sealed};
 use crate::item::{Item, Key};
-use crate::migration::{Failure, FailureKind, Refusal, Tally, Verdict, Verified};
+use crate::migration::{Before, Failure, FailureKind, Policy, Refusal, Tally, Verdict, Verified, guarded};
 
 /// What became of a page's items.
 #[derive(Debug, Default)]
@@ -30,11 +30,25 @@ pub(super) struct PageDone {
     pub(super) cut: bool,
 }
 
+/// What is held against an item that its bytes do not tell.
+#[derive(Debug)]
+pub(super) enum Doubt {
+    /// Nothing: it is at target if its bytes say so.
+    None,
+    /// The ledger has an open entry of it: it is done if it opens, and otherwise the entry stays as it is.
+    Entry,
+    /// Somebody wrote into it after it was sealed: it is whole if it opens.
+    Written,
+    /// The same, and it was this before.
+    Since(Arc<Before>),
+}
+
 /// An item on its way, as it was read last.
 struct Task {
     /// Its place in the page.
     place: usize,
     item: Item,
+    doubt: Doubt,
     /// How often it was looked at before.
     looks: u32,
     /// Whether it may be rewritten: it holds one of the run's tickets.
@@ -45,6 +59,14 @@ impl Task {
     fn take_ticket(&mut self, engine: &Engine) -> bool {
         self.ticket = self.ticket || engine.ticket();
         self.ticket
+    }
+
+    /// What it was before somebody wrote into it, if it still is what became of that.
+    fn before(&self) -> Option<&Arc<Before>> {
+        match &self.doubt {
+            Doubt::Since(before) => Some(before).filter(|before| before.became(&self.item)),
+            _ => None,
+        }
     }
 
     /// Gives its ticket back, if it holds one.
@@ -58,6 +80,8 @@ impl Task {
 /// An item as sorted by its bytes.
 enum Sorted {
     Current,
+    /// At target by its bytes, and in doubt.
+    Doubtful(Box<Sealed>),
     Refused(Refusal),
     Ready(Ready),
     Sealed(Box<Sealed>),
@@ -79,10 +103,25 @@ struct Made {
 
 /// Brings one page to the target, as far as that is possible.
 pub(super) async fn process(engine: Arc<Engine>, seen: Seen) -> Result<PageDone, RunError> {
-    let Seen { items, drift: read } = seen;
+    let Seen { items, drift } = seen;
+    process_doubtful(engine, items.into_iter().map(|item| (item, Doubt::None)).collect(), drift).await
+}
+
+/// Brings items to the target that something may be held against. `read` is the drift of the clocks before they were.
+pub(super) async fn process_doubtful(
+    engine: Arc<Engine>,
+    items: Vec<(Item, Doubt)>,
+    read: Drift,
+) -> Result<PageDone, RunError> {
     let mut page = PageDone { tally: Tally { scanned: items.len() as u64, ..Tally::default() }, ..PageDone::default() };
     let together = BATCH_MAX * engine.settings.writes_in_flight.max(1);
-    let mut fresh = items.into_iter().enumerate().map(|(place, item)| Task { place, item, looks: 0, ticket: false });
+    let mut fresh = items.into_iter().enumerate().map(|(place, (item, doubt))| Task {
+        place,
+        item,
+        doubt,
+        looks: 0,
+        ticket: false,
+    });
     let (mut tasks, mut drift, mut waiting) = (Vec::new(), read, Vec::new());
     loop {
         if tasks.is_empty() {
@@ -123,9 +162,14 @@ impl PageDone {
     async fn sort(
         &mut self,
         engine: &Arc<Engine>,
-        tasks: Vec<Task>,
+        mut tasks: Vec<Task>,
         waiting: &mut Vec<Task>,
     ) -> Result<Vec<(Task, Ready)>, RunError> {
+        for task in tasks.iter_mut().filter(|task| matches!(task.doubt, Doubt::None)) {
+            if is_open(engine, &task.item).is_some() {
+                task.doubt = Doubt::Entry;
+            }
+        }
         let policy = Arc::clone(&engine.policy);
         let sorted = engine
             .settings
@@ -134,24 +178,24 @@ impl PageDone {
                 tasks
                     .into_iter()
                     .map(|task| {
-                        let sorted = match policy.classify(&task.item) {
-                            Ok(Verdict::Current(_)) => Sorted::Current,
-                            Ok(Verdict::Sealed(sealed)) => Sorted::Sealed(sealed),
-                            Ok(Verdict::Plain) => match policy.prepare(&task.item) {
-                                Ok(prepared) => Sorted::Ready(Ready { plain: None, prepared }),
-                                Err(refusal) => Sorted::Refused(refusal),
-                            },
-                            Err(refusal) => Sorted::Refused(refusal),
-                        };
-                        (task, sorted)
+                        let sorted = sort_one(&policy, &task);
+                        (task, sorted.unwrap_or_else(Sorted::Refused))
                     })
                     .collect::<Vec<_>>()
             })
             .await?;
-        let (mut ready, mut sealed) = (Vec::new(), Vec::new());
+        let (mut ready, mut sealed, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
         for (mut task, sorted) in sorted {
+            if matches!(
+                (&task.doubt, &sorted),
+                (Doubt::Entry, Sorted::Refused(_) | Sorted::Ready(_) | Sorted::Sealed(_))
+            ) {
+                // Its bytes say by themselves that it is not done.
+                task.doubt = Doubt::None;
+            }
             match sorted {
                 Sorted::Current => self.current(engine, &task),
+                Sorted::Doubtful(content) => doubtful.push((task, content)),
                 Sorted::Refused(refusal) => self.fail(engine, &task, refusal),
                 Sorted::Ready(_) | Sorted::Sealed(_) if task.looks > engine.settings.attempts => {
                     let detail = format!("changed by others during each of {} attempts; run again", task.looks);
@@ -160,6 +204,11 @@ impl PageDone {
                 Sorted::Ready(_) | Sorted::Sealed(_) if !task.take_ticket(engine) => waiting.push(task),
                 Sorted::Ready(content) => ready.push((task, content)),
                 Sorted::Sealed(content) => sealed.push((task, content)),
+            }
+        }
+        if !doubtful.is_empty() {
+            for (task, _) in self.open(engine, doubtful).await? {
+                self.current(engine, &task);
             }
         }
         if !sealed.is_empty() {
@@ -226,7 +275,13 @@ impl PageDone {
                                 policy.seal(&task.item, plain, prepared, (&data_key, message_id), &wrapped)
                             }
                         };
-                        (task, verified.map(|verified| (ready.plain, verified)))
+                        let verified = verified.map(|mut verified| {
+                            if task.before().is_some() {
+                                verified.rewrite = guarded(&policy.schema, &task.item, verified.rewrite);
+                            }
+                            (ready.plain, verified)
+                        });
+                        (task, verified)
                     })
                     .collect::<Vec<_>>()
             })
@@ -321,13 +376,7 @@ impl PageDone {
 
     /// The item is done: its ledger entry, if one is open, closes.
     fn closes(&mut self, engine: &Engine, item: &Item) {
-        let open = engine.failures();
-        if !open.is_empty()
-            && let Ok(key) = engine.policy.key_of(item)
-            && open.contains(&key)
-        {
-            self.done.push(key);
-        }
+        self.done.extend(is_open(engine, item));
     }
 
     fn keep<T>(&mut self, engine: &Engine, task: Task, result: Result<T, Refusal>) -> Option<(Task, T)> {
@@ -344,10 +393,16 @@ impl PageDone {
         self.tally.failed += 1;
         task.not_rewritten(engine);
         let Refusal { kind, detail } = refusal;
+        let kind = match (&task.doubt, kind) {
+            (Doubt::Written | Doubt::Since(_), FailureKind::Broken) => FailureKind::Mixed,
+            (_, kind) => kind,
+        };
         match engine.policy.key_of(&task.item) {
             Ok(key) => {
                 engine.tell(&Event::Failed { key: key.to_string(), kind: kind.name(), detail: detail.clone() });
-                self.failures.push(Failure { key, kind, detail });
+                if !matches!(task.doubt, Doubt::Entry) {
+                    self.failures.push(Failure { key, kind, detail, record: None });
+                }
             }
             // DynamoDB stores no item without its key; a stand-in that does is told of without one.
             Err(error) => {
@@ -355,6 +410,30 @@ impl PageDone {
             }
         }
     }
+}
+
+/// What an item wants, as far as that can be told without a key.
+fn sort_one(policy: &Policy, task: &Task) -> Result<Sorted, Refusal> {
+    if let Some(before) = task.before() {
+        let plain = before.merge(&policy.schema, &task.item)?;
+        let prepared = policy.prepare(&plain)?;
+        return Ok(Sorted::Ready(Ready { plain: Some(plain), prepared }));
+    }
+    Ok(match policy.classify(&task.item)? {
+        Verdict::Current(Some(sealed)) if !matches!(task.doubt, Doubt::None) => Sorted::Doubtful(sealed),
+        Verdict::Current(_) => Sorted::Current,
+        Verdict::Sealed(sealed) => Sorted::Sealed(sealed),
+        Verdict::Plain => Sorted::Ready(Ready { plain: None, prepared: policy.prepare(&task.item)? }),
+    })
+}
+
+/// The key of an item that has an open entry in the ledger.
+fn is_open(engine: &Engine, item: &Item) -> Option<Key> {
+    let open = engine.failures();
+    if open.is_empty() {
+        return None;
+    }
+    engine.policy.key_of(item).ok().filter(|key| open.contains(key))
 }
 
 /// Has the service unwrap, from its bytes, the first item of each shape of encryption context (rule V).

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
 use super::health::Health;
+use super::mend::mend;
 use super::page::PageDone;
 use super::pool::Panicked;
 use super::records::{self, BatchDone};
@@ -26,7 +27,7 @@ use crate::migration::{Exposure, Failure, From, Gap, Lineage, Listed, Place, Tal
 use crate::store::{Checkpoint, Journal, Listing, Record, Records, Shards, ShardsError, Start, StoreClass, StoreError};
 
 /// `GetRecords` calls per second and shard (developer guide, "Service quotas").
-const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
+pub(super) const CALLS_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
 /// The pause between calls while records come, and the longest while none come.
 const POLL_FAST: Duration = Duration::from_millis(200);
 const POLL_IDLE: Duration = Duration::from_secs(2);
@@ -179,6 +180,7 @@ impl Tail {
         }
         drop(lineage);
         tail.engine.tell(&Event::Following { stream, start, resumed });
+        mend(&tail.engine, tail.shards.as_ref(), journal.as_ref()).await?;
         Ok(tail)
     }
 
@@ -547,7 +549,12 @@ async fn list(
 }
 
 /// Waits as an error asks for, or gives up.
-async fn again(engine: &Engine, error: StoreError, throttle: &Throttle, tries: &mut Tries) -> Result<(), RunError> {
+pub(super) async fn again(
+    engine: &Engine,
+    error: StoreError,
+    throttle: &Throttle,
+    tries: &mut Tries,
+) -> Result<(), RunError> {
     match &error.class {
         StoreClass::Throttled { reason } => engine.slow_down(throttle, tries, reason),
         StoreClass::Conflict | StoreClass::Unknown if engine.silent(tries).await => {}

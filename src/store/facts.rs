@@ -111,6 +111,15 @@ pub struct StreamFacts {
     pub arn: Option<String>,
 }
 
+impl StreamFacts {
+    /// The stream's ARN, if it is enabled and its records have both images of each change.
+    #[must_use]
+    pub fn both_images(&self) -> Option<&str> {
+        let both = self.enabled && self.view.as_deref() == Some("NEW_AND_OLD_IMAGES");
+        self.arn.as_deref().filter(|_| both)
+    }
+}
+
 /// How capacity is paid for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Capacity {

@@ -26,6 +26,8 @@ pub struct Listing {
 pub enum Start {
     /// At the oldest record that is kept.
     TrimHorizon,
+    /// At the record with this sequence number.
+    At(String),
     /// After the record with this sequence number.
     After(String),
 }

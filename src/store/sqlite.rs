@@ -14,16 +14,17 @@ use super::journal::{Checkpoint, Commit, Cursor, Journal, JournalError, Pass};
 use super::lock::{FileLock, LockError, private_directory, private_file};
 use crate::item::{Key, KeyNames, json};
 use crate::migration::{
-    Failure, FailureKind, Fingerprint, Gap, LineageChange, LineageRows, Mismatch, Place, ShardRow, Tally,
+    Failure, FailureKind, Fingerprint, Gap, LineageChange, LineageRows, Mismatch, Place, ShardRow, StreamPlace, Tally,
 };
 
 /// The journal's file in the state directory.
 const FILE: &str = "journal.sqlite3";
 /// Marks the file as ours: "RSEL".
 const APPLICATION_ID: i32 = 0x5253_454c;
-/// The version of a file with [`SCHEMA`] and [`STREAM_SCHEMA`]. Version 1 had the first alone; what version 2 had of the
-/// stream, no command wrote.
-const VERSION: i32 = 3;
+/// What each version adds to a file, from version 1 on. What version 2 had of the stream, no command wrote.
+const STEPS: [&str; 4] = [SCHEMA, "", STREAM_SCHEMA, RECORD_SCHEMA];
+/// The version of the files that this program writes.
+const VERSION: i32 = STEPS.len() as i32;
 
 const SCHEMA: &str = "
     -- What the run is bound to, field by field.
@@ -77,11 +78,21 @@ const STREAM_SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+const RECORD_SCHEMA: &str = "
+    -- The stream's record of the raw write that the entry is about.
+    ALTER TABLE ledger ADD COLUMN shard TEXT;
+    ALTER TABLE ledger ADD COLUMN sequence TEXT CHECK ((shard IS NULL) = (sequence IS NULL));
+";
+
 const INSERT_FAILURE: &str = "
-    INSERT INTO ledger (key, kind, detail, first_seen, last_seen, attempts) VALUES (?1, ?2, ?3, ?4, ?4, 1)
+    INSERT INTO ledger (key, kind, detail, first_seen, last_seen, attempts, shard, sequence)
+    VALUES (?1, ?2, ?3, ?4, ?4, 1, ?5, ?6)
     ON CONFLICT (key) DO UPDATE SET
         kind = excluded.kind, detail = excluded.detail, last_seen = excluded.last_seen,
-        attempts = attempts + 1, closed = NULL";
+        attempts = attempts + 1, closed = NULL,
+        -- An open entry keeps the first record.
+        shard = iif(closed IS NULL AND shard IS NOT NULL, shard, excluded.shard),
+        sequence = iif(closed IS NULL AND shard IS NOT NULL, sequence, excluded.sequence)";
 
 const CLOSE_FAILURE: &str = "UPDATE ledger SET closed = ?2 WHERE key = ?1 AND closed IS NULL";
 
@@ -290,6 +301,7 @@ fn prepare(path: &Path, keys: &KeyNames, plan: &Fingerprint) -> Result<Connectio
     let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let corrupt = |problem: String| Trouble::Refused(OpenError::Corrupt { path: path.to_owned(), problem });
     let new = (application, version, tables) == (0, 0, 0);
+    let had = usize::try_from(version).unwrap_or(0);
     if !new && application != APPLICATION_ID {
         return Err(corrupt("it is another program's database".to_owned()));
     }
@@ -300,16 +312,20 @@ fn prepare(path: &Path, keys: &KeyNames, plan: &Fingerprint) -> Result<Connectio
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     let tx = connection.transaction()?;
+    if !new {
+        let check: String = tx.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if check != "ok" {
+            return Err(corrupt(check));
+        }
+        demand(&tx, keys, plan)?;
+    }
+    for step in STEPS.iter().skip(had) {
+        tx.execute_batch(step)?;
+    }
     if new {
-        create(&tx, keys, plan)?;
+        bind(&tx, keys, plan)?;
     }
-    let check: String = tx.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if check != "ok" {
-        return Err(corrupt(check));
-    }
-    demand(&tx, keys, plan)?;
-    if new || version < VERSION {
-        tx.execute_batch(STREAM_SCHEMA)?;
+    if version < VERSION {
         tx.pragma_update(None, "user_version", VERSION)?;
     }
     tx.commit()?;
@@ -331,8 +347,8 @@ fn demand(tx: &Transaction<'_>, keys: &KeyNames, plan: &Fingerprint) -> Result<(
     Err(Trouble::Refused(mismatch.into()))
 }
 
-fn create(tx: &Transaction<'_>, keys: &KeyNames, plan: &Fingerprint) -> rusqlite::Result<()> {
-    tx.execute_batch(SCHEMA)?;
+/// Binds a new file to the plan.
+fn bind(tx: &Transaction<'_>, keys: &KeyNames, plan: &Fingerprint) -> rusqlite::Result<()> {
     for (field, text) in plan.iter() {
         tx.execute("INSERT INTO plan VALUES (?1, ?2)", params![field, text])?;
     }
@@ -388,14 +404,17 @@ fn read_pass(tx: &Transaction<'_>, keys: &KeyNames, number: u32) -> Result<PassR
 }
 
 fn read_ledger(tx: &Transaction<'_>, keys: &KeyNames, filter: &str) -> Result<Vec<LedgerEntry>, Problem> {
-    let sql =
-        format!("SELECT key, kind, detail, first_seen, last_seen, attempts, closed FROM ledger {filter} ORDER BY key");
+    let sql = format!(
+        "SELECT key, kind, detail, first_seen, last_seen, attempts, closed, shard, sequence FROM ledger {filter} ORDER BY key"
+    );
     let mut entries = tx.prepare_cached(&sql)?;
     let mut rows = entries.query([])?;
     let mut ledger = Vec::new();
     while let Some(row) = rows.next()? {
         let (key, kind): (String, String) = (row.get(0)?, row.get(1)?);
-        let failure = Failure { key: key_from(keys, &key)?, kind: kind_from(&kind)?, detail: row.get(2)? };
+        let record: Option<(String, String)> = row.get::<_, Option<_>>(7)?.zip(row.get(8)?);
+        let record = record.map(|(shard, sequence)| StreamPlace { shard, sequence });
+        let failure = Failure { key: key_from(keys, &key)?, kind: kind_from(&kind)?, detail: row.get(2)?, record };
         let (first_seen, last_seen) = (row.get(3)?, row.get(4)?);
         ledger.push(LedgerEntry { failure, first_seen, last_seen, attempts: row.get(5)?, closed: row.get(6)? });
     }
@@ -488,7 +507,8 @@ fn record_lineage(tx: &Transaction<'_>, change: &LineageChange) -> rusqlite::Res
 fn record_items(tx: &Transaction<'_>, now: &str, failures: &[Failure], done: &[Key]) -> Result<(), Problem> {
     for failure in failures {
         let (key, kind) = (failure.key.to_string(), failure.kind.name());
-        tx.prepare_cached(INSERT_FAILURE)?.execute(params![key, kind, failure.detail, now])?;
+        let (shard, sequence) = failure.record.as_ref().map(|place| (&place.shard, &place.sequence)).unzip();
+        tx.prepare_cached(INSERT_FAILURE)?.execute(params![key, kind, failure.detail, now, shard, sequence])?;
     }
     // Nearly always nothing is open, and the text of every key of a page need not be made.
     let open: bool = tx
@@ -597,7 +617,7 @@ mod tests {
     }
 
     fn failure(id: &str, kind: FailureKind) -> Failure {
-        Failure { key: key(id), kind, detail: format!("why {id}") }
+        Failure { key: key(id), kind, detail: format!("why {id}"), record: None }
     }
 
     fn commit(segment: u32, cursor: Cursor, scanned: u64) -> Commit {
@@ -639,7 +659,12 @@ mod tests {
         journal.begin_pass(2).await.unwrap();
         {
             let connection = journal.file.connection.lock().unwrap();
-            connection.execute_batch("DROP TABLE stream; DROP TABLE shard; PRAGMA user_version = 1").unwrap();
+            connection
+                .execute_batch(
+                    "ALTER TABLE ledger DROP COLUMN sequence; ALTER TABLE ledger DROP COLUMN shard;
+                 DROP TABLE stream; DROP TABLE shard; PRAGMA user_version = 1",
+                )
+                .unwrap();
         }
         drop(journal);
 
@@ -743,6 +768,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_open_entry_keeps_the_first_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open_at(directory.path(), "noon").unwrap();
+        let place = |sequence: &str| Some(StreamPlace { shard: "s".to_owned(), sequence: sequence.to_owned() });
+        for (done, given, kept) in [
+            (vec![], None, None),
+            (vec![], place("7"), place("7")),
+            (vec![], place("8"), place("7")),
+            (vec![], None, place("7")),
+            (vec![key("a")], place("9"), place("9")),
+            (vec![key("a")], None, None),
+        ] {
+            journal.record(&[], &done).await.unwrap();
+            let failure = Failure { record: given, ..failure("a", FailureKind::Mixed) };
+            journal.record(&[failure], &[]).await.unwrap();
+            assert_eq!(journal.open_failures().await.unwrap()[0].record, kept);
+            assert_eq!(journal.ledger().await.unwrap()[0].failure.record, kept);
+        }
+    }
+
+    #[tokio::test]
     async fn a_commit_is_whole_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
         let journal = open_at(directory.path(), "noon").unwrap();
@@ -778,7 +824,7 @@ mod tests {
     fn files_that_are_no_journal_of_ours() {
         let newer = |connection: &Connection| connection.pragma_update(None, "user_version", VERSION + 1);
         let foreign = |connection: &Connection| connection.pragma_update(None, "application_id", 7);
-        for (change, expected) in [(&newer as Change<'_>, "is of version 4"), (&foreign, "another program's database")]
+        for (change, expected) in [(&newer as Change<'_>, "is of version 5"), (&foreign, "another program's database")]
         {
             let directory = tempfile::tempdir().unwrap();
             drop(open_at(directory.path(), "noon").unwrap());

@@ -52,7 +52,10 @@ impl MemoryJournal {
 
 impl State {
     fn record(&mut self, failures: Vec<Failure>, done: &[Key]) {
-        for failure in failures {
+        for mut failure in failures {
+            if let Some(open) = self.open.get(&failure.key.to_string()) {
+                failure.record = open.record.clone().or(failure.record);
+            }
             self.open.insert(failure.key.to_string(), failure);
         }
         for key in done {

@@ -300,12 +300,12 @@ impl Shards for MemoryShards {
         let contents = state.shard(OPERATION, shard)?;
         let next = match start {
             Start::TrimHorizon => contents.trimmed,
-            Start::After(sequence) => {
-                let sequence = sequence_of(OPERATION, sequence)?;
+            Start::At(text) | Start::After(text) => {
+                let sequence = sequence_of(OPERATION, text)?;
                 if sequence < contents.trimmed {
                     return Err(ShardsError::Trimmed(fatal(OPERATION, "the sequence number was trimmed")));
                 }
-                sequence + 1
+                sequence + u64::from(matches!(start, Start::After(_)))
             }
         };
         Ok(format!("{shard}/{next}/{}", self.made.elapsed().as_millis()))
@@ -405,6 +405,8 @@ mod tests {
             let records = read(&shards, &shards.open()[0], &Start::TrimHorizon).await.unwrap();
             assert_eq!(told(&records), expected, "{view:?}");
             assert_eq!(records.at, Some(shards.now()));
+            let second = Start::At(records.records[1].sequence.clone());
+            assert_eq!(told(&read(&shards, &shards.open()[0], &second).await.unwrap()), expected[1..], "{view:?}");
             assert!(records.records.iter().all(|record| record.key == key && record.created == Some(shards.now())));
         }
     }

@@ -10,7 +10,7 @@ mod tripwire;
 
 use std::time::{Duration, SystemTime};
 
-use crate::migration::{Expected, Rewrite};
+use crate::migration::{Expected, OnMixed, Rewrite};
 use crate::pipeline::{Pool, Settings};
 use crate::store::Via;
 
@@ -44,6 +44,7 @@ pub fn settings() -> Settings {
         max_items: None,
         max_passes: 5,
         writer: Via::Batch,
+        on_mixed: OnMixed::Quarantine,
         pool: Pool::Inline,
         drain: Duration::from_secs(30),
         entropy: rand::fill,

@@ -138,6 +138,16 @@ impl Bench {
         update.send().await.unwrap();
     }
 
+    /// Updates an order in place, as `UpdateItem` does.
+    pub(crate) async fn update(&self, number: usize, expression: &str, value: AttributeValue) {
+        let order = order(number);
+        let update = self.client.update_item().table_name(TABLE).key("pk", order["pk"].clone());
+        let update = update.key("sk", order["sk"].clone()).update_expression(expression);
+        let names = expression.contains("#s").then(|| HashMap::from([("#s".to_owned(), "status".to_owned())]));
+        let update = update.set_expression_attribute_names(names).expression_attribute_values(":v", value);
+        update.send().await.unwrap();
+    }
+
     pub(crate) async fn put(&self, item: &Item) {
         self.client.put_item().table_name(TABLE).set_item(Some(item.clone())).send().await.unwrap();
     }

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::{AttributeValue, StreamViewType};
 use serde_json::{Value as Json, json};
 
-use crate::bench::{Bench, Change, FOOT, HEAD, b, item, key_line, order, s};
+use crate::bench::{Bench, Change, FOOT, HEAD, b, item, key_line, order, ran, s};
 
 const RUN: &str = "run --job job.toml --execute --state-dir state";
 /// A budget under which a page is a few items, and pages come about once per second.
@@ -178,8 +178,8 @@ async fn the_plan_names_the_stream_and_what_it_is_enough_for() {
     for (view, enough) in [
         (StreamViewType::NewAndOldImages, "enough to follow every change without reading the table"),
         (StreamViewType::NewImage, "enough to follow every change, but not to see every partial update"),
-        (StreamViewType::OldImage, "each changed item must be read besides"),
-        (StreamViewType::KeysOnly, "each changed item must be read besides"),
+        (StreamViewType::OldImage, "each changed item is read by its key besides"),
+        (StreamViewType::KeysOnly, "each changed item is read by its key besides"),
     ] {
         bench.set_stream(Some(view.clone())).await;
         let named = format!("stream    {}, arn:", view.as_str());
@@ -192,4 +192,74 @@ async fn the_plan_names_the_stream_and_what_it_is_enough_for() {
     // A stream that was is not one to follow.
     bench.reseal("plan --job job.toml").expect(0, &["stream    none"]);
     assert!(json()["stream-arn"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plan_warns_of_partial_updates_that_the_stream_shows() {
+    let bench = Bench::with(0).await;
+    bench.job(&[]);
+    let json = || serde_json::from_str::<Json>(&bench.reseal("plan --job job.toml --json").out).unwrap();
+    bench.set_stream(Some(StreamViewType::NewAndOldImages)).await;
+    bench.put(&order(0)).await;
+    bench.put(&order(1)).await;
+    let none = json();
+    assert_eq!((&none["writers"]["records"], &none["writers"]["partial"]), (&2.into(), &0.into()), "{none}");
+    bench.update(0, "SET #s = :v", s("shipped")).await;
+    bench.update(1, "SET amount = amount + :v REMOVE #s", AttributeValue::N("1".to_owned())).await;
+    bench.update(1, "ADD amount :v", AttributeValue::N("1".to_owned())).await;
+    bench.reseal("plan --job job.toml").expect(
+        0,
+        &["3 changes of plaintext items, 3 of them of few", "(amount: 2, status: 2): if these are UpdateItem"],
+    );
+
+    bench.reseal(RUN).expect(0, &["complete"]);
+    bench.update(0, "SET #s = :v", s("back")).await;
+    let plan = json();
+    assert_eq!(
+        (&plan["writers"]["raw"], &plan["writers"]["raw-attributes"]["status"]),
+        (&1.into(), &1.into()),
+        "{plan}"
+    );
+    let warned = |text: &str| plan["warnings"].as_array().unwrap().iter().any(|of| of.as_str().unwrap().contains(text));
+    assert!(warned("1 changes in the stream's sample wrote into a sealed item"), "{plan}");
+
+    // What the stream does not let us see is said, and refuses nothing.
+    let mut command = bench.command("plan --job job.toml");
+    ran(command.env("AWS_ENDPOINT_URL_DYNAMODB_STREAMS", "http://127.0.0.1:1")).expect(0, &["writers   unknown ("]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_takes_a_tail_and_both_images() {
+    let bench = Bench::with(1).await;
+    bench.job(&[("[source]", "[source]\non_mixed = \"repair\"")]);
+    bench.reseal("tail --job job.toml --execute").expect(3, &["the table has no stream", "source.on_mixed"]);
+    bench.set_stream(Some(StreamViewType::NewImage)).await;
+    bench.reseal("plan --job job.toml").expect(3, &["the stream's view is NEW_IMAGE", "source.on_mixed"]);
+    bench.set_stream(None).await;
+    bench.set_stream(Some(StreamViewType::NewAndOldImages)).await;
+    bench.reseal("plan --job job.toml").expect(0, &["NEW_AND_OLD_IMAGES"]);
+    bench.reseal(RUN).expect(3, &["without following the table's stream"]);
+    assert_eq!(bench.sealed().await, 0);
+    // It is no part of the plan that a state belongs to.
+    bench.job(&[]);
+    bench.reseal("run --job job.toml --execute --state-dir state").expect(0, &["complete"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_writes_into_a_sealed_item_is_repaired_by_a_tail() {
+    let bench = Bench::with(3).await;
+    bench.job(&[("[source]", "[source]\non_mixed = \"repair\"")]);
+    bench.set_stream(Some(StreamViewType::NewAndOldImages)).await;
+    let mut run = bench.start("--tail --keep-tailing --state-dir state");
+    run.wait_for(&json!({ "event": "pass-ended" }));
+    assert_eq!(bench.sealed().await, 3);
+    bench.update(0, "SET #s = :v REMOVE note", s("shipped")).await;
+    // The scan's own writes come by as well.
+    while run.wait_for(&json!({ "event": "page-done" }))["tally"]["rewritten"] == 0 {}
+    run.signal("INT");
+    run.end();
+    bench.reseal("verify --job job.toml").expect(0, &["3 items"]);
+    let items = bench.items().await;
+    let item = items.values().find(|item| item["sk"] == order(0)["sk"]).unwrap();
+    assert!(item["status"] == s("shipped") && !item.contains_key("note"));
 }

@@ -13,7 +13,7 @@ use reseal::format::{Action, Schema};
 use reseal::item::{Item, Number, Value};
 use reseal::keyring::{KeyArn, Keyring, KmsKeyring, RawAes};
 use reseal::local::world::{self, Bulk, Oracle};
-use reseal::migration::{FailureKind, Fingerprint, Policy, Target};
+use reseal::migration::{FailureKind, Fingerprint, OnMixed, Policy, Target};
 use reseal::pipeline::{self, Ended, Event, Observer, Pool, Ports, Report, Settings, Stop};
 use reseal::store::{DynamoTable, Scan, SqliteJournal, Table, Via};
 
@@ -121,6 +121,7 @@ async fn run(bench: &Bench, policy: &Policy, keyring: &Arc<dyn Keyring>) -> Repo
         max_items: None,
         max_passes: 5,
         writer: Via::Batch,
+        on_mixed: OnMixed::Quarantine,
         pool: Pool::Rayon,
         drain: Duration::from_secs(30),
         entropy: |bytes| rand::fill(bytes),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::crypto::Suite;
 use crate::format::Schema;
-use crate::migration::{self, Policy};
+use crate::migration::{self, OnMixed, Policy};
 
 pub use keyring::{KeySource, KeySourceError, KeyringSettings};
 pub use readiness::{NotReady, Statements};
@@ -26,7 +26,8 @@ use section::Section;
 const ROOT: [&str; 7] = ["version", "table", "attributes", "unsigned", "source", "target", "budget"];
 const TABLE: [&str; 8] =
     ["name", "partition_key", "sort_key", "logical_name", "schema", "readers", "writers", "acknowledge"];
-const SOURCE: [&str; 2] = ["formats", "keyrings"];
+const SOURCE: [&str; 3] = ["formats", "keyrings", "on_mixed"];
+const ON_MIXED: [&str; 2] = ["quarantine", "repair"];
 const TARGET: [&str; 3] = ["format", "suite", "keyring"];
 const BUDGET: [&str; 3] = ["read_units_per_second", "write_units_per_second", "kms_requests_per_second"];
 const FORMATS: [&str; 2] = [DBESDK, PLAINTEXT];
@@ -73,6 +74,8 @@ pub struct Source {
     pub dbesdk: bool,
     /// What opens them, besides the target's keyring.
     pub keyrings: Vec<KeyringSettings>,
+    /// What becomes of sealed items that somebody wrote into. May change between runs.
+    pub on_mixed: OnMixed,
 }
 
 /// The form that every item shall have after the run.
@@ -263,7 +266,7 @@ fn source(root: &Section<'_>, target: &Target, folder: &Path) -> Result<Source, 
     let section = root.section("source", &SOURCE)?;
     let place = section.as_ref().map_or_else(|| root.missing("source").place, |section| section.place().clone());
     let refuse = |refusal| Err(Fault { place: place.clone(), refusal });
-    let mut source = Source { plaintext: !back, dbesdk: back, keyrings: Vec::new() };
+    let mut source = Source { plaintext: !back, dbesdk: back, keyrings: Vec::new(), on_mixed: OnMixed::Quarantine };
     if let Some(section) = &section {
         if let Some(formats) = section.texts("formats")? {
             (source.plaintext, source.dbesdk) = (false, false);
@@ -277,6 +280,14 @@ fn source(root: &Section<'_>, target: &Target, folder: &Path) -> Result<Source, 
                     Ok(())
                 })?;
             }
+        }
+        if let Some(word) = section.text("on_mixed")? {
+            let on_mixed = word.parse(|word| match word.as_str() {
+                "quarantine" => Ok(OnMixed::Quarantine),
+                "repair" => Ok(OnMixed::Repair),
+                other => Err(Refusal::word(other, &ON_MIXED)),
+            });
+            source.on_mixed = on_mixed?.value;
         }
         for keyring in section.sections("keyrings", &keyring::FIELDS)? {
             source.keyrings.push(KeyringSettings::read(&keyring, folder)?);

@@ -3,6 +3,7 @@
 use super::refusal::{Fault, Refusal};
 use super::section::Section;
 use super::{Job, Target};
+use crate::migration::OnMixed;
 
 const SCHEMA: [&str; 2] = ["open", "frozen"];
 const READERS: [&str; 1] = ["accept-both"];
@@ -65,7 +66,9 @@ impl Job {
     /// [`NotReady`] with everything that is missing.
     pub fn readiness(&self) -> Result<(), NotReady> {
         let stated = self.statements;
-        let seals_unsigned = self.source.plaintext && self.target != Target::Plaintext;
+        // Of an item that somebody wrote into, the signature covers nothing any more.
+        let repairs = self.source.on_mixed == OnMixed::Repair;
+        let seals_unsigned = (self.source.plaintext || repairs) && self.target != Target::Plaintext;
         let schema_fixed = stated.frozen_schema || self.schema.unsigned.prefix.is_some() || !seals_unsigned;
         let needed = [
             (

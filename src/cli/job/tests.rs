@@ -47,6 +47,11 @@ fn a_right_file() {
     assert!(job.schema.unsigned.contains(":x") && job.schema.unsigned.contains("visits"));
     assert!(job.acknowledged.signed_ttl && job.acknowledged.partial_indexes.contains("by-day"));
     assert!(job.source.plaintext && job.source.dbesdk);
+    assert_eq!(job.source.on_mixed, OnMixed::Quarantine);
+    for (word, expected) in [("quarantine", OnMixed::Quarantine), ("repair", OnMixed::Repair)] {
+        let text = RIGHT.replace("[source]", &format!("[source]\non_mixed = \"{word}\""));
+        assert_eq!(parse(&text).unwrap().source.on_mixed, expected);
+    }
     assert_eq!(job.source.keyrings[0].recipient().key, "k0");
     let Target::Dbesdk { suite, keyring } = &job.target else { panic!("{:?}", job.target) };
     assert_eq!(*suite, Suite::EcdsaP384);
@@ -106,6 +111,8 @@ fn words_that_nobody_knows() {
     check("\"dbesdk\"]", "\"esdk\"]", "19: source.formats: unknown value \"esdk\"");
     check("format = \"dbesdk\"", "format = \"dbesk\"", "22: target.format: unknown value \"dbesk\"");
     check("format = \"dbesdk\"", "format = \"dbesdk\"\nsuite = \"AES\"", "23: target.suite: unknown value \"AES\"");
+    check("keyrings = [", "on_mixed = \"mend\"\nkeyrings = [", "20: source.on_mixed: unknown value \"mend\"");
+    check("keyrings = [", "on_mixed = true\nkeyrings = [", "20: source.on_mixed: expected a string, found boolean");
     let keyring = "20: source.keyrings[0].type: unknown value \"aes\"";
     check("type = \"raw-aes\"", "type = \"aes\"", keyring);
 }
@@ -245,4 +252,7 @@ fn readiness_lists_what_is_missing() {
     // Sealed items sign every attribute already.
     let sealed = RIGHT.replace("schema = \"frozen\"", "").replace("prefix = \":\"", "").replace("\"plaintext\", ", "");
     assert_eq!(parse(&sealed).unwrap().readiness(), Ok(()));
+    // Those that are repaired do not.
+    let repaired = sealed.replace("[source]", "[source]\non_mixed = \"repair\"");
+    assert_eq!(parse(&repaired).unwrap().readiness().unwrap_err().missing.len(), 1);
 }

@@ -157,7 +157,7 @@ fn check_fields<'a>(
         if schema.keys.contains(name) && action != key_action(head.version) {
             return Err(Mixed::KeyAction { name: name.to_owned(), action }.into());
         }
-        if action == Action::EncryptAndSign && !item.get(name).is_some_and(may_be_encrypted) {
+        if action == Action::EncryptAndSign && !item.get(name).is_some_and(looks_encrypted) {
             return Err(Mixed::NotEncrypted { name: name.to_owned() }.into());
         }
     }
@@ -174,7 +174,10 @@ pub(super) const fn key_action(version: u8) -> Action {
     if version == 1 { Action::SignOnly } else { Action::SignAndIncludeInEncryptionContext }
 }
 
-fn may_be_encrypted(value: &Value) -> bool {
+/// Whether a value may be the ciphertext of an attribute, as far as that can be told without a key: binary, long enough,
+/// and beginning with a known type id.
+#[must_use]
+pub fn looks_encrypted(value: &Value) -> bool {
     let Value::Binary(bytes) = value else {
         return false;
     };

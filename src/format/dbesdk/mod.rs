@@ -27,7 +27,7 @@ pub mod value;
 
 pub use context::ContextError;
 pub use head::{EncryptedDataKey, Head, HeadError, MESSAGE_ID_BYTES};
-pub use inspect::{InspectError, Inspection, Mixed, Sealed, inspect, matches};
+pub use inspect::{InspectError, Inspection, Mixed, Sealed, inspect, looks_encrypted, matches};
 pub use open::{OpenError, open};
 pub use seal::{Prepared, SealError, prepare, seal};
 pub use value::ValueError;

@@ -5,6 +5,7 @@ mod budget;
 mod crash;
 mod follow;
 mod ground;
+mod mixed;
 mod passes;
 mod stop;
 mod tail;

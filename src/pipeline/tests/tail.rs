@@ -66,7 +66,7 @@ impl Streamed {
         customers.for_each(|i| drop(self.world.table.put(customer(i)).unwrap()));
     }
 
-    async fn tail_on(&self, table: Arc<dyn Table>, until: Until, stop: &Stop) -> Result<Tailed, RunError> {
+    pub(super) async fn tail_on(&self, table: Arc<dyn Table>, until: Until, stop: &Stop) -> Result<Tailed, RunError> {
         let journal = Arc::clone(&self.world.journal) as Arc<dyn Journal>;
         let policy = Arc::new(self.world.policy.clone());
         let (ports, settings) = (self.world.ports(table), self.world.settings.clone());
@@ -82,7 +82,7 @@ impl Streamed {
     }
 
     /// Reads while something happens, and stops gently when that is over.
-    async fn tail_while(&self, table: Arc<dyn Table>, work: impl Future<Output = ()>) -> Tailed {
+    pub(super) async fn tail_while(&self, table: Arc<dyn Table>, work: impl Future<Output = ()>) -> Tailed {
         let stop = Stop::default();
         let (report, ()) = tokio::join!(self.tail_on(table, Until::Stopped, &stop), async {
             work.await;

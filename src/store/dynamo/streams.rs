@@ -100,6 +100,7 @@ impl Shards for DynamoShards {
     async fn iterator(&self, shard: &str, start: &Start) -> Result<String, ShardsError> {
         let (kind, sequence) = match start {
             Start::TrimHorizon => (ShardIteratorType::TrimHorizon, None),
+            Start::At(sequence) => (ShardIteratorType::AtSequenceNumber, Some(sequence.clone())),
             Start::After(sequence) => (ShardIteratorType::AfterSequenceNumber, Some(sequence.clone())),
         };
         let request = self.client.get_shard_iterator().stream_arn(&self.arn).shard_id(shard);

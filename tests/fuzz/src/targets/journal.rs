@@ -115,7 +115,7 @@ impl World {
             segment: 0,
             cursor: Cursor::After(key("a")),
             tally: Tally { scanned: 2, failed: 1, current: 1, ..Tally::default() },
-            failures: vec![Failure { key: key("b"), kind: FailureKind::Mixed, detail: "why".to_owned() }],
+            failures: vec![Failure { key: key("b"), kind: FailureKind::Mixed, detail: "why".to_owned(), record: None }],
             done: vec![key("a")],
         };
         self.journal.commit(commit.clone()).await?;
