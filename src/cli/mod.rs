@@ -8,6 +8,8 @@ mod failure;
 mod item;
 pub mod job;
 mod keyrings;
+#[cfg(feature = "lambda")]
+pub mod lambda;
 #[cfg(feature = "local")]
 mod local;
 mod log;
