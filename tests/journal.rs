@@ -92,7 +92,7 @@ impl World {
         let journal = wire.wire(self.journal() as Arc<dyn Journal>);
         let stop = Stop::default();
         tokio::select! {
-            report = run(ports, journal, Arc::clone(&self.policy), settings(), &stop) => Some(report),
+            report = run(ports, None, journal, Arc::clone(&self.policy), settings(), &stop) => Some(report),
             () = wire.tripped() => None,
         }
     }

@@ -132,7 +132,7 @@ pub(crate) async fn pipeline(endpoint: &str, table: &str, limits: Limits) -> Res
         observer: Arc::new(Nobody),
     };
     let (journal, policy) = (Arc::new(journal), Arc::new(items::policy()));
-    let report = pipeline::run(ports, journal, policy, settings, &Stop::default()).await?;
+    let report = pipeline::run(ports, None, journal, policy, settings, &Stop::default()).await?;
     let (_, tally) = report.passes.first().ok_or("no pass")?;
     if tally.rewritten != tally.scanned || !report.failures.is_empty() {
         return Err(format!("not every item was rewritten: {tally:?}").into());

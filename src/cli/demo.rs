@@ -119,7 +119,7 @@ impl Demo {
         settings.max_passes = passes;
         let policy = Arc::new(self.plan.policy.clone());
         let journal = Arc::clone(&self.journal);
-        let report = pipeline::run(self.ports(&progress), journal, policy, settings, stop).await;
+        let report = pipeline::run(self.ports(&progress), None, journal, policy, settings, stop).await;
         progress.finish();
         Ok(report?)
     }

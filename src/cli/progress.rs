@@ -28,6 +28,8 @@ struct Shown {
 struct State {
     tally: Tally,
     rates: Rates,
+    /// Seconds by which the tail is behind.
+    behind: Option<u64>,
     /// What the run waits for, if it says that it does.
     waiting: String,
 }
@@ -110,16 +112,28 @@ impl Observer for Shown {
             Event::Gap { shard, .. } => {
                 self.note(&format!("records of {shard} were lost unread: the table must be scanned again"));
             }
+            Event::Following { start, resumed, .. } => self.note(&match (start, resumed) {
+                (_, true) => "following the stream from the checkpoint".to_owned(),
+                (Some(_), false) => "following the stream from now on".to_owned(),
+                (None, false) => "following the stream from its oldest record".to_owned(),
+            }),
+            Event::Health { behind, .. } => state.behind = *behind,
+            Event::FallingBehind { field, needed, budget } => self.note(&format!(
+                "applications write more than the budget lets reseal follow: budget.{field} is {budget}, about {needed} \
+                 would do"
+            )),
+            Event::Complete => self.note("the scan is done and the stream is drained; following it on"),
             Event::GroundProved { .. } => {}
             Event::PassEnded { pass, tally } => self.note(&format!(
                 "pass {pass}: {} scanned, {} rewritten, {} at target, {} superseded, {} failed",
                 tally.scanned, tally.rewritten, tally.current, tally.superseded, tally.failed
             )),
         }
-        let State { tally, rates, waiting } = &*state;
+        let State { tally, rates, behind, waiting } = &*state;
+        let behind = behind.map_or_else(String::new, |seconds| format!(", stream {seconds} s behind"));
         let [read, write, kms] = rates.per_second;
         self.bar.set_message(format!(
-            "{} rewritten, {} failed, {read:.0} RCU/s, {write:.0} WCU/s, {kms:.0} KMS/s {waiting}",
+            "{} rewritten, {} failed, {read:.0} RCU/s, {write:.0} WCU/s, {kms:.0} KMS/s{behind} {waiting}",
             tally.rewritten, tally.failed
         ));
     }

@@ -85,7 +85,7 @@ async fn execute(
     let policy = Arc::new(plan.policy);
     Ok(match keys {
         Some(keys) => pipeline::run_keys(ports, journal, policy, plan.settings, &keys, stop).await?,
-        None => pipeline::run(ports, journal, policy, plan.settings, stop).await?,
+        None => pipeline::run(ports, None, journal, policy, plan.settings, stop).await?,
     })
 }
 
@@ -181,6 +181,7 @@ fn tell(report: &Report, folder: &Path, as_json: bool) -> Result<(), Failure> {
         (Ended::Complete, false) => "complete-with-failures",
         (Ended::StillFoundWork, _) => "work-left",
         (Ended::Limit, _) => "limit",
+        (Ended::Stopped, _) => "stopped",
         (Ended::Interrupted { .. }, _) => "interrupted",
     };
     if as_json {
@@ -217,6 +218,7 @@ fn tell(report: &Report, folder: &Path, as_json: bool) -> Result<(), Failure> {
             format!("complete, but {} items could not be done: see above", report.failures.len())
         }
         Ended::StillFoundWork => "the last pass still found work: run again, or stop the plaintext writers".to_owned(),
+        Ended::Stopped => "stopped: the same command goes on from here".to_owned(),
         Ended::Limit => "stopped at --max-items: run again to go on".to_owned(),
         Ended::Interrupted { dropped } if dropped.is_empty() => "interrupted: run again to go on".to_owned(),
         Ended::Interrupted { dropped } => {
@@ -227,10 +229,12 @@ fn tell(report: &Report, folder: &Path, as_json: bool) -> Result<(), Failure> {
 }
 
 fn exit(report: &Report) -> Exit {
+    let lost = report.tail.as_ref().is_some_and(|tail| !tail.gaps.is_empty());
     match &report.ended {
         Ended::Interrupted { .. } | Ended::Limit => Exit::Interrupted,
         Ended::StillFoundWork => Exit::WorkLeft,
-        Ended::Complete if report.failures.is_empty() => Exit::Done,
-        Ended::Complete => Exit::FailedItems,
+        Ended::Complete | Ended::Stopped if lost => Exit::WorkLeft,
+        Ended::Complete | Ended::Stopped if report.failures.is_empty() => Exit::Done,
+        Ended::Complete | Ended::Stopped => Exit::FailedItems,
     }
 }

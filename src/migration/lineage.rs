@@ -3,6 +3,7 @@
 //! A state machine without clock or network. It is told of listings and of what was read, and it is rebuilt from its
 //! rows. Times are whole seconds since 1970 of the service's clock, never of this machine's.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a stream keeps its records, in seconds (DynamoDB developer guide, "Data retention limit").
@@ -50,13 +51,24 @@ pub struct Gap {
     pub from: Option<u64>,
     /// Nothing that was created after it is lost, if that is known.
     pub to: Option<u64>,
+    /// The latest pass when it was found, 0 before the first. Whole passes that begin later make it good.
+    pub pass: u32,
 }
 
 impl Gap {
     fn and(self, other: Self) -> Self {
         let from = self.from.zip(other.from).map(|(one, other)| one.min(other));
-        Self { from, to: self.to.zip(other.to).map(|(one, other)| one.max(other)) }
+        Self { from, to: self.to.zip(other.to).map(|(one, other)| one.max(other)), pass: self.pass.max(other.pass) }
     }
+}
+
+/// Where a stream is read from that never was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// From now on: what is older was there before the start (rule C).
+    Now,
+    /// From the oldest record kept.
+    TrimHorizon,
 }
 
 /// What is remembered of a shard.
@@ -77,8 +89,12 @@ pub struct ShardRow {
 /// Everything that is remembered: enough to go on after a crash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LineageRows {
-    /// The second of the start, if the service told it.
+    /// The stream's ARN.
+    pub stream: String,
+    /// The second of the start, before which nothing matters; `None` where everything does.
     pub start: Option<u64>,
+    /// The latest pass at the start, 0 before the first: one that begins later, together with the stream, is complete.
+    pub pass: u32,
     /// The second of the latest whole listing, if the service told it.
     pub listed: Option<u64>,
     /// The shards, in the order of their ids.
@@ -108,7 +124,12 @@ pub enum Way {
 /// The shards of a stream. Made by [`Lineage::begin`] or [`Lineage::restore`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lineage {
+    stream: String,
     start: Option<u64>,
+    /// The latest pass at the start.
+    start_pass: u32,
+    /// The latest pass.
+    pass: u32,
     listed: Option<u64>,
     enabled: bool,
     shards: BTreeMap<String, Shard>,
@@ -153,31 +174,60 @@ impl Shard {
 
 impl Lineage {
     /// The start (rule C), from a whole listing: everything that is still written to is read from the oldest record
-    /// kept, and so is a closed shard that nothing listed continues. `at` is the time of the listing's first answer.
+    /// kept, and so is a closed shard that nothing listed continues; from the trim horizon, all that is listed. `at` is
+    /// the time of the listing's first answer, `pass` the latest pass.
     #[must_use]
-    pub fn begin(listing: &[Listed], enabled: bool, at: Option<u64>) -> Self {
-        let rows = LineageRows { start: at, listed: at, shards: Vec::new() };
-        let mut lineage = Self { enabled, new: true, ..Self::restore(rows) };
+    pub fn begin(stream: &str, from: From, pass: u32, listing: &[Listed], enabled: bool, at: Option<u64>) -> Self {
+        let start = at.filter(|_| from == From::Now);
+        let rows = LineageRows { stream: stream.to_owned(), start, pass, listed: at, shards: Vec::new() };
+        let mut lineage = Self { enabled, new: true, ..Self::restore(rows, pass) };
         let continued: BTreeSet<&str> = listing.iter().filter_map(parent_of).collect();
         for shard in listing {
-            let before = shard.closed && continued.contains(shard.id.as_str());
+            let before = from == From::Now && shard.closed && continued.contains(shard.id.as_str());
             let place = if before { Place::Drained } else { Place::NotStarted };
-            lineage.insert(shard, place, at);
+            lineage.insert(shard, place, start);
         }
         lineage
     }
 
-    /// Goes on from what was remembered.
+    /// The table's stream is another one than it was: everything that was not read of the one before is lost, and this
+    /// one is read from its beginning.
     #[must_use]
-    pub fn restore(rows: LineageRows) -> Self {
-        let LineageRows { start, listed, shards } = rows;
+    pub fn replace(
+        before: LineageRows,
+        stream: &str,
+        pass: u32,
+        listing: &[Listed],
+        enabled: bool,
+        at: Option<u64>,
+    ) -> Self {
+        let mut lineage = Self::begin(stream, From::TrimHorizon, pass, listing, enabled, at);
+        let listed = before.listed;
+        for (id, mut shard) in Self::restore(before, pass).shards {
+            shard.lose(Gap { from: shard.known.or(listed), to: at, pass });
+            shard.place = Place::Gone;
+            if let Entry::Vacant(entry) = lineage.shards.entry(id) {
+                lineage.changed.insert(entry.key().clone());
+                entry.insert(shard);
+            }
+        }
+        lineage
+    }
+
+    /// Goes on from what was remembered; `pass` is the latest pass.
+    #[must_use]
+    pub fn restore(rows: LineageRows, pass: u32) -> Self {
+        let LineageRows { stream, start, pass: start_pass, listed, shards } = rows;
         let shards = shards.into_iter().map(|row| {
             let ShardRow { id, parent, place, known, gap } = row;
             (id, Shard { gap, ..Shard::new(parent, place, known) })
         });
         // Until a listing says otherwise, closed shards may still be continued.
         Self {
+            stream,
             start,
+            start_pass,
+            pass,
             listed,
             enabled: true,
             shards: shards.collect(),
@@ -193,6 +243,24 @@ impl Lineage {
         self.enabled = enabled;
         let before = self.listed;
         self.listed = at.or(before);
+        self.add(listing, before);
+        let listed: BTreeSet<&str> = listing.iter().map(|shard| shard.id.as_str()).collect();
+        if let (Some(before), Some(at)) = (before, at)
+            && at > before + (RETENTION - INCONSISTENT)
+        {
+            let gap = Gap { from: Some(before.saturating_sub(INCONSISTENT)), to: Some(at), pass: self.pass };
+            self.notice_pause(gap);
+        }
+        self.notice_absence(&listed, at);
+    }
+
+    /// Some shards that continue others, told apart from any whole listing.
+    pub fn observe_children(&mut self, children: &[Listed]) {
+        self.add(children, self.listed);
+    }
+
+    /// Takes shards in; `before` is the time of the listing before.
+    fn add(&mut self, listing: &[Listed], before: Option<u64>) {
         for listed in listing {
             if let Some(shard) = self.shards.get_mut(&listed.id) {
                 if shard.parent.is_none() && parent_of(listed).is_some() {
@@ -209,19 +277,13 @@ impl Lineage {
             };
             self.insert(listed, Place::NotStarted, known);
         }
-        let listed: BTreeSet<&str> = listing.iter().map(|shard| shard.id.as_str()).collect();
-        if let (Some(before), Some(at)) = (before, at)
-            && at > before + (RETENTION - INCONSISTENT)
-        {
-            self.notice_pause(Gap { from: Some(before.saturating_sub(INCONSISTENT)), to: Some(at) });
-        }
-        self.notice_absence(&listed, at);
     }
 
     /// Nobody looked for so long that what continued a shard may have come and gone, even if something else that
-    /// continues it is there.
+    /// continues it is there; and that records of unknown age, not begun with, may be trimmed.
     fn notice_pause(&mut self, gap: Gap) {
-        for (id, shard) in self.shards.iter_mut().filter(|(_, shard)| shard.finished()) {
+        let loses = |shard: &Shard| shard.finished() || (shard.place == Place::NotStarted && shard.known.is_none());
+        for (id, shard) in self.shards.iter_mut().filter(|(_, shard)| loses(shard)) {
             shard.lose(gap);
             self.changed.insert(id.clone());
         }
@@ -246,7 +308,7 @@ impl Lineage {
             match (&shard.place, continued.get(id)) {
                 // Whatever continued it came and went while nobody looked.
                 (Place::Drained, None) if self.enabled => {
-                    shard.lose(Gap { from: shard.known, to: at });
+                    shard.lose(Gap { from: shard.known, to: at, pass: self.pass });
                     shard.place = Place::Gone;
                     self.changed.insert(id.clone());
                 }
@@ -294,7 +356,7 @@ impl Lineage {
             && let (Some(known), Some(horizon)) = (shard.known, horizon)
             && known < horizon
         {
-            shard.lose(Gap { from: Some(known), to: Some(horizon) });
+            shard.lose(Gap { from: Some(known), to: Some(horizon), pass: self.pass });
             shard.known = Some(horizon);
             self.changed.insert(id.to_owned());
         }
@@ -334,7 +396,7 @@ impl Lineage {
     /// Records of the shard were trimmed before they were read. It goes on at the oldest record kept.
     pub fn trimmed(&mut self, id: &str, at: Option<u64>) {
         let Some(shard) = self.shards.get_mut(id) else { return };
-        shard.lose(Gap { from: shard.known, to: at });
+        shard.lose(Gap { from: shard.known, to: at, pass: self.pass });
         shard.place = Place::NotStarted;
         shard.known = at.or(shard.known);
         self.changed.insert(id.to_owned());
@@ -343,7 +405,7 @@ impl Lineage {
     /// The shard is gone before it was read to its end.
     pub fn gone(&mut self, id: &str, at: Option<u64>) {
         if let Some(shard) = self.shards.get_mut(id) {
-            shard.lose(Gap { from: shard.known, to: at });
+            shard.lose(Gap { from: shard.known, to: at, pass: self.pass });
         }
         self.finish(id, Place::Gone);
     }
@@ -409,6 +471,32 @@ impl Lineage {
         self.shards.iter().filter_map(|(id, shard)| Some((id.as_str(), shard.gap?)))
     }
 
+    /// A pass over the table begins: none of its pages was read yet.
+    pub fn pass_began(&mut self, number: u32) {
+        self.pass = number;
+    }
+
+    /// A pass over the table has ended, every item seen: what was lost before it began is made good.
+    pub fn pass_ended(&mut self, number: u32) {
+        for (id, shard) in &mut self.shards {
+            if shard.gap.take_if(|gap| gap.pass < number).is_some() {
+                self.changed.insert(id.clone());
+            }
+        }
+    }
+
+    /// The first pass that will do: one that began after the start, and after every loss was found.
+    #[must_use]
+    pub fn pass_wanted(&self) -> u32 {
+        1 + self.gaps().map(|(_, gap)| gap.pass).fold(self.start_pass, u32::max)
+    }
+
+    /// The second of the start, before which nothing matters; `None` where everything does.
+    #[must_use]
+    pub fn start(&self) -> Option<u64> {
+        self.start
+    }
+
     /// What has changed since it was asked for last, and must be remembered; `None` if nothing has.
     pub fn changes(&mut self) -> Option<LineageChange> {
         let stale = stale(self.remembered, self.listed);
@@ -423,7 +511,13 @@ impl Lineage {
             let Shard { parent, place, known, gap, .. } = shard;
             shards.push(ShardRow { id, parent: parent.clone(), place: place.clone(), known: *known, gap: *gap });
         }
-        let rows = LineageRows { start: self.start, listed: self.listed, shards };
+        let rows = LineageRows {
+            stream: self.stream.clone(),
+            start: self.start,
+            pass: self.start_pass,
+            listed: self.listed,
+            shards,
+        };
         Some(LineageChange { rows, forgotten: std::mem::take(&mut self.forgotten) })
     }
 }

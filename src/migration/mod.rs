@@ -12,7 +12,7 @@ mod tally;
 pub use census::{Attribute, Census, Growth, Refused};
 pub use exposure::{Exposed, Exposure};
 pub use failure::{Failure, FailureKind};
-pub use lineage::{Gap, Lineage, LineageChange, LineageRows, Listed, Place, ShardRow, Way};
+pub use lineage::{From, Gap, Lineage, LineageChange, LineageRows, Listed, Place, ShardRow, Way};
 pub use plan::{Fingerprint, Mismatch};
 pub use policy::{Policy, Refusal, Target, Verdict, Verified};
 pub use rewrite::{Expected, Rewrite};

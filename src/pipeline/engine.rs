@@ -104,20 +104,33 @@ pub enum RunError {
     Proof(String),
 }
 
-/// Shared by every lane and page of a run.
+/// What every lane and page works with: shared by all of them, but for their place in the queues.
 pub(super) struct Engine {
-    pub(super) ports: Ports,
-    pub(super) policy: Arc<Policy>,
-    pub(super) settings: Settings,
+    shared: Arc<Shared>,
     pub(super) read: Throttle,
     pub(super) write: Throttle,
     pub(super) kms: Throttle,
+    /// One permit per page in memory.
+    pub(super) memory: Arc<Semaphore>,
+}
+
+impl std::ops::Deref for Engine {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// Shared by scan and tail.
+pub(super) struct Shared {
+    pub(super) ports: Ports,
+    pub(super) policy: Arc<Policy>,
+    pub(super) settings: Settings,
     /// Read units of the item that was read by its key last.
     pub(super) item_units: AtomicU32,
     /// Requests to KMS so far.
     pub(super) kms_count: AtomicU64,
-    /// One permit per page in memory.
-    pub(super) memory: Arc<Semaphore>,
     /// The way of writing that was proved, once it was (rule P).
     pub(super) ground: tokio::sync::Mutex<Option<Via>>,
     /// Set when the batch writer was refused: single updates from then on.
@@ -142,18 +155,32 @@ impl Engine {
             read: Throttle::per_second(settings.read_units),
             write: Throttle::per_second(settings.write_units),
             kms: Throttle::per_second(settings.kms_requests),
-            item_units: AtomicU32::new(1),
-            kms_count: AtomicU64::new(0),
             memory: Arc::new(Semaphore::new(settings.pages_in_memory)),
-            ground: tokio::sync::Mutex::new(None),
-            single_only: AtomicBool::new(false),
-            proven: tokio::sync::Mutex::default(),
-            open_failures: Mutex::default(),
-            tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX / 2)),
-            began: (Instant::now(), (settings.wall)()),
-            ports,
-            policy,
-            settings,
+            shared: Arc::new(Shared {
+                item_units: AtomicU32::new(1),
+                kms_count: AtomicU64::new(0),
+                ground: tokio::sync::Mutex::new(None),
+                single_only: AtomicBool::new(false),
+                proven: tokio::sync::Mutex::default(),
+                open_failures: Mutex::default(),
+                tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX / 2)),
+                began: (Instant::now(), (settings.wall)()),
+                ports,
+                policy,
+                settings,
+            }),
+        }
+    }
+
+    /// The same for those who are served first (rule B). They have memory of their own: pages that wait for a budget
+    /// keep theirs for long.
+    pub(super) fn first(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            read: self.read.first(),
+            write: self.write.first(),
+            kms: self.kms.first(),
+            memory: Arc::new(Semaphore::new(self.settings.pages_in_memory)),
         }
     }
 
@@ -203,6 +230,16 @@ impl Engine {
         let keys = journal.open_failures().await?.into_iter().map(|failure| failure.key).collect();
         *self.failures() = keys;
         Ok(())
+    }
+
+    /// The ledger has changed, durably.
+    pub(super) fn recorded(&self, failed: Vec<Key>, done: &[Key]) {
+        if failed.is_empty() && done.is_empty() {
+            return;
+        }
+        let mut open = self.failures();
+        open.extend(failed);
+        open.retain(|key| !done.contains(key));
     }
 
     /// The keys with an open entry in the failure ledger. Never held across an await.

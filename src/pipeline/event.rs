@@ -59,6 +59,33 @@ pub enum Event {
         /// The service's reason.
         reason: String,
     },
+    /// The stream is followed, and from where is durable.
+    Following {
+        /// Its ARN.
+        stream: String,
+        /// The second of the start since 1970, as the service told it; absent where it is the oldest record kept.
+        start: Option<u64>,
+        /// Whether it goes on from checkpoints.
+        resumed: bool,
+    },
+    /// How the tail stands.
+    Health {
+        /// Shards that are being read.
+        shards: usize,
+        /// The age of the oldest record that is not done, in seconds; absent while that is unknown.
+        behind: Option<u64>,
+        /// Seconds until the stream no longer keeps that record.
+        left: Option<u64>,
+    },
+    /// Applications write more than the budget lets the tail do.
+    FallingBehind {
+        /// The budget's field.
+        field: &'static str,
+        /// About what it would have to be to keep up, per second.
+        needed: f64,
+        /// What it is.
+        budget: u32,
+    },
     /// Records of the stream were lost unread: the table must be scanned again (rule G).
     Gap {
         /// The shard.
@@ -68,6 +95,8 @@ pub enum Event {
         /// The last second of which something may be lost, if that is known.
         to: Option<u64>,
     },
+    /// The scan is done and the stream is drained; it is followed on.
+    Complete,
     /// A pass is complete.
     PassEnded {
         /// From 1.

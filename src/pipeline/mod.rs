@@ -6,6 +6,7 @@
 mod batch;
 mod engine;
 mod event;
+mod health;
 mod keys;
 mod lane;
 mod page;
@@ -31,13 +32,14 @@ pub use batch::{BatchReport, Batches, Stopped};
 pub use engine::{Ports, RunError, Settings};
 pub use event::{Event, Observer};
 pub use pool::{Panicked, Pool};
-pub use tail::{TailReport, Until, tail};
+pub use tail::{Drained, Follow, TailReport, Until};
 pub use throttle::{Taken, Throttle};
 pub use verify::{Finding, Verification, verify};
 
 use self::engine::Engine;
 use self::lane::Seen;
 use self::page::PageDone;
+use self::tail::Tail;
 use crate::item::Key;
 use crate::migration::{Failure, Policy, Tally};
 use crate::store::{Commit, Cursor, Journal, Pass};
@@ -54,12 +56,15 @@ pub struct Stop {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The last pass rewrote nothing.
+    /// The last pass rewrote nothing; or, with the stream, everything that was written until its last page was read is
+    /// done.
     Complete,
     /// The last pass allowed still found work: everything written before it began is at target.
     StillFoundWork,
     /// As many items as allowed were rewritten.
     Limit,
+    /// Told to stop following the stream, which has no end of its own.
+    Stopped,
     /// Stopped by the operator.
     Interrupted {
         /// Segments whose pages in flight were dropped.
@@ -74,6 +79,8 @@ pub struct Report {
     pub ended: Ended,
     /// Each pass that it worked on: number and tally, earlier interrupted parts of the pass included.
     pub passes: Vec<(u32, Tally)>,
+    /// What following the stream came to, if it was followed.
+    pub tail: Option<TailReport>,
     /// The open entries of the failure ledger.
     pub failures: Vec<Failure>,
     /// Read capacity units consumed.
@@ -84,12 +91,14 @@ pub struct Report {
     pub kms_requests: u64,
 }
 
-/// Brings the table to the target: pass after pass until one rewrites nothing, resuming where the journal says.
+/// Brings the table to the target, resuming where the journal says: pass after pass until one rewrites nothing. With the
+/// stream one pass is enough, and what applications write meanwhile is brought to the target as well (rule C).
 ///
 /// # Errors
 /// [`RunError`] when the run cannot go on; what was committed stays.
 pub async fn run(
     ports: Ports,
+    follow: Option<Follow>,
     journal: Arc<dyn Journal>,
     policy: Arc<Policy>,
     mut settings: Settings,
@@ -102,34 +111,191 @@ pub async fn run(
     let engine = Arc::new(Engine::new(ports, policy, settings));
     engine.load_failures(journal.as_ref()).await?;
     let mut passes: Vec<(u32, Tally)> = Vec::new();
-    let ended = loop {
+    let Some(follow) = follow else {
+        let ended = scan_to_the_end(&engine, &journal, stop, &mut passes).await?;
+        return report(&engine, journal.as_ref(), ended, passes, None).await;
+    };
+    let work = async |tail: &Tail, stop: &Stop| {
+        let ended = scan_and_drain(&engine, &journal, tail, stop, &mut passes).await?;
+        if ended == Ended::Complete && follow.until == Until::Stopped {
+            engine.tell(&Event::Complete);
+            tail.gently.cancelled().await;
+        }
+        Ok(ended)
+    };
+    let (ended, tail) = beside_the_tail(&engine, &follow, &journal, work, stop).await?;
+    report(&engine, journal.as_ref(), ended, passes, tail).await
+}
+
+/// Brings what applications write to the target, from where the journal says, without looking at the rest of the table.
+///
+/// # Errors
+/// [`RunError`] when it cannot go on; what was committed stays.
+pub async fn tail(
+    ports: Ports,
+    follow: Follow,
+    journal: Arc<dyn Journal>,
+    policy: Arc<Policy>,
+    settings: Settings,
+    stop: &Stop,
+) -> Result<Report, RunError> {
+    let engine = Arc::new(Engine::new(ports, policy, settings));
+    engine.load_failures(journal.as_ref()).await?;
+    let work = async |tail: &Tail, _: &Stop| match follow.until {
+        Until::Drained if tail.drained().await? => Ok(Ended::Complete),
+        until => {
+            tail.gently.cancelled().await;
+            Ok(match until {
+                _ if tail.limited().await => Ended::Limit,
+                Until::Stopped => Ended::Stopped,
+                Until::Drained => Ended::Interrupted { dropped: Vec::new() },
+            })
+        }
+    };
+    let (ended, tail) = beside_the_tail(&engine, &follow, &journal, work, stop).await?;
+    report(&engine, journal.as_ref(), ended, Vec::new(), tail).await
+}
+
+/// Follows the stream while something is worked on, and no longer.
+async fn beside_the_tail(
+    engine: &Arc<Engine>,
+    follow: &Follow,
+    journal: &Arc<dyn Journal>,
+    work: impl AsyncFnOnce(&Tail, &Stop) -> Result<Ended, RunError>,
+    stop: &Stop,
+) -> Result<(Ended, Option<TailReport>), RunError> {
+    // Both stop when the operator says so, and when one of them reaches the limit.
+    let gently = stop.gently.child_token();
+    let tail = tokio::select! {
+        biased;
+        tail = Tail::begin(engine, follow, journal, gently.clone()) => tail?,
+        () = given_up(engine, &gently, stop) => return Ok((Ended::Interrupted { dropped: Vec::new() }, None)),
+    };
+    let stop = Stop { gently: gently.clone(), at_once: stop.at_once.clone() };
+    let (mut ended, mut following) = (None, true);
+    {
+        let (work, follow, given_up) = (work(&tail, &stop), tail.follow(), given_up(engine, &gently, &stop));
+        tokio::pin!(work, follow, given_up);
+        while ended.is_none() || following {
+            tokio::select! {
+                biased;
+                done = &mut work, if ended.is_none() => ended = Some(done?),
+                followed = &mut follow, if following => {
+                    followed?;
+                    following = false;
+                }
+                () = &mut given_up => break,
+            }
+            // Neither goes on without the other.
+            gently.cancel();
+        }
+    }
+    // A batch in flight was dropped.
+    let ended = ended.filter(|ended| !following || *ended != Ended::Stopped);
+    Ok((ended.unwrap_or(Ended::Interrupted { dropped: Vec::new() }), Some(tail.report().await)))
+}
+
+/// Scans the table until a pass rewrites nothing.
+async fn scan_to_the_end(
+    engine: &Arc<Engine>,
+    journal: &Arc<dyn Journal>,
+    stop: &Stop,
+    passes: &mut Vec<(u32, Tally)>,
+) -> Result<Ended, RunError> {
+    loop {
         let pass = match journal.pass().await? {
             Some(pass) if !pass.ended => pass,
             _ => journal.begin_pass(engine.settings.segments).await?,
         };
-        let outcome = run_pass(&engine, &journal, &pass, stop).await?;
-        let number = pass.number;
-        let tally = journal.pass().await?.map_or(pass.tally, |pass| pass.tally);
-        passes.push((number, tally));
-        if let Some(ended) = outcome {
-            break ended;
+        if let Some(ended) = whole_pass(engine, journal, &pass, stop, passes).await? {
+            return Ok(ended);
         }
-        journal.end_pass().await?;
-        engine.tell(&Event::PassEnded { pass: number, tally });
-        engine.load_failures(journal.as_ref()).await?;
-        if tally.rewritten == 0 {
-            let forgotten = tokio::select! {
+        if passes.last().is_some_and(|(_, tally)| tally.rewritten == 0) {
+            return tokio::select! {
                 biased;
-                forgotten = forget_gone(&engine, journal.as_ref()) => forgotten.map(|()| Ended::Complete),
-                () = given_up(&engine, &stop.gently, stop) => Ok(Ended::Interrupted { dropped: Vec::new() }),
+                forgotten = forget_gone(engine, journal.as_ref()) => forgotten.map(|()| Ended::Complete),
+                () = given_up(engine, &stop.gently, stop) => Ok(Ended::Interrupted { dropped: Vec::new() }),
             };
-            break forgotten?;
         }
         if passes.len() >= engine.settings.max_passes as usize {
-            break Ended::StillFoundWork;
+            return Ok(Ended::StillFoundWork);
         }
-    };
-    report(&engine, journal.as_ref(), ended, passes).await
+    }
+}
+
+/// Scans the table once, and again for what the stream lost; then waits until the stream is drained to the moment after
+/// that (rules C and G).
+async fn scan_and_drain(
+    engine: &Arc<Engine>,
+    journal: &Arc<dyn Journal>,
+    tail: &Tail,
+    stop: &Stop,
+    passes: &mut Vec<(u32, Tally)>,
+) -> Result<Ended, RunError> {
+    let stopped = async || if tail.limited().await { Ended::Limit } else { Ended::Interrupted { dropped: Vec::new() } };
+    loop {
+        let wanted = tail.pass_wanted().await;
+        let latest = journal.pass().await?;
+        if latest.as_ref().is_none_or(|pass| pass.number < wanted || !pass.ended) {
+            if passes.len() >= engine.settings.max_passes as usize {
+                return Ok(Ended::StillFoundWork);
+            }
+            let pass = match latest {
+                Some(pass) if pass.number >= wanted => pass,
+                // What an earlier pass has seen may have changed since, before the stream was followed.
+                _ => journal.begin_pass(engine.settings.segments).await?,
+            };
+            tail.pass_began(pass.number).await;
+            match whole_pass(engine, journal, &pass, stop, passes).await? {
+                Some(Ended::Interrupted { dropped }) if dropped.is_empty() => return Ok(stopped().await),
+                Some(ended) => return Ok(ended),
+                None => tail.pass_ended(pass.number).await?,
+            }
+        } else if !tail.drained().await? {
+            return Ok(stopped().await);
+        } else if tail.pass_wanted().await <= wanted {
+            // What failed while others changed it may be done by now.
+            return Ok(match again_by_key(engine, journal.as_ref(), stop).await? {
+                Some(ended) => ended,
+                None => Ended::Complete,
+            });
+        }
+    }
+}
+
+/// Works on a pass to its end, which is durable then; or until something stops it.
+async fn whole_pass(
+    engine: &Arc<Engine>,
+    journal: &Arc<dyn Journal>,
+    pass: &Pass,
+    stop: &Stop,
+    passes: &mut Vec<(u32, Tally)>,
+) -> Result<Option<Ended>, RunError> {
+    let outcome = run_pass(engine, journal, pass, stop).await?;
+    let tally = journal.pass().await?.map_or(pass.tally, |pass| pass.tally);
+    passes.push((pass.number, tally));
+    if outcome.is_none() {
+        journal.end_pass().await?;
+        engine.tell(&Event::PassEnded { pass: pass.number, tally });
+    }
+    Ok(outcome)
+}
+
+/// Looks again at every item with an open entry in the ledger. Says what stopped that, if anything did.
+async fn again_by_key(engine: &Arc<Engine>, journal: &dyn Journal, stop: &Stop) -> Result<Option<Ended>, RunError> {
+    let keys: Vec<Key> = journal.open_failures().await?.into_iter().map(|failure| failure.key).collect();
+    let keys: Vec<&Key> = keys.iter().collect();
+    for chunk in keys.chunks(KEYS_PER_PAGE) {
+        let (_, cut) = tokio::select! {
+            biased;
+            done = work_on_keys(engine, journal, chunk) => done?,
+            () = given_up(engine, &stop.gently, stop) => return Ok(Some(Ended::Interrupted { dropped: Vec::new() })),
+        };
+        if cut {
+            return Ok(Some(Ended::Limit));
+        }
+    }
+    Ok(None)
 }
 
 /// Brings single items to the target, by their keys. Only the failure ledger is touched; no pass is.
@@ -174,7 +340,7 @@ pub async fn run_keys(
             break;
         }
     }
-    report(&engine, journal.as_ref(), ended, vec![(0, sum)]).await
+    report(&engine, journal.as_ref(), ended, vec![(0, sum)], None).await
 }
 
 /// Items of a `--keys` file that are done together.
@@ -195,6 +361,7 @@ async fn work_on_keys(engine: &Arc<Engine>, journal: &dyn Journal, keys: &[&Key]
     tally += Tally { scanned: gone.len() as u64, superseded: gone.len() as u64, ..Tally::default() };
     done.extend(gone);
     journal.record(&failures, &done).await?;
+    engine.recorded(failures.into_iter().map(|failure| failure.key).collect(), &done);
     engine.page_done(None, tally);
     Ok((tally, cut))
 }
@@ -277,7 +444,9 @@ async fn run_lane(
         if !lane_cut {
             durable = cursor;
         }
+        let (failed, closed) = (failures.iter().map(|failure| failure.key.clone()).collect(), done.clone());
         journal.commit(Commit { segment, cursor: durable.clone(), tally, failures, done }).await?;
+        engine.recorded(failed, &closed);
         engine.page_done(Some(segment), tally);
     }
     Ok(lane_cut)
@@ -302,10 +471,12 @@ async fn report(
     journal: &dyn Journal,
     ended: Ended,
     passes: Vec<(u32, Tally)>,
+    tail: Option<TailReport>,
 ) -> Result<Report, RunError> {
     Ok(Report {
         ended,
         passes,
+        tail,
         failures: journal.open_failures().await?,
         read_units: engine.read.consumed(),
         write_units: engine.write.consumed(),

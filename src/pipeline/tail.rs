@@ -2,31 +2,27 @@
 //!
 //! Each shard has a lane of its own that works on one batch at a time: its records are brought to the target or into the
 //! ledger, then the shard's position moves, in the same transaction as the ledger (rule A).
-//!
-//! No command uses it yet: a gap is recorded and told, and does not yet lead to another pass; beside a run it keeps budgets
-//! of its own; and nothing is repaired.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Drift, Engine, Ports, RunError, Settings};
+use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
+use super::health::Health;
 use super::page::PageDone;
 use super::pool::Panicked;
 use super::records::{self, BatchDone};
 use super::retry::Tries;
 use super::throttle::Throttle;
-use super::{Stop, given_up};
 use crate::item::Key;
-use crate::migration::{Exposure, Failure, Gap, Lineage, Listed, Place, Policy, Tally, Way};
+use crate::migration::{Exposure, Failure, From, Gap, Lineage, Listed, Place, Tally, Way};
 use crate::store::{Checkpoint, Journal, Listing, Record, Records, Shards, ShardsError, Start, StoreClass, StoreError};
 
 /// `GetRecords` calls per second and shard (developer guide, "Service quotas").
@@ -41,22 +37,40 @@ const LIST_PAUSE: Duration = Duration::from_secs(1);
 const QUIET_ANSWERS: usize = 10;
 const QUIET_TIME: Duration = Duration::from_secs(30);
 
-/// How long the tail goes on.
+/// How long the stream is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// Until everything that was written before it was called is done (rule G).
+    /// Until everything that was written before is done (rule G): before the last page of the scan was read, or, without
+    /// a scan, before the start.
     Drained,
     /// Until the operator stops it.
     Stopped,
 }
 
-/// What a tail did.
+/// The table's stream, where it is read from if it never was before, and for how long it is followed.
+#[derive(Clone)]
+pub struct Follow {
+    /// The stream.
+    pub shards: Arc<dyn Shards>,
+    /// Where it is read from if the journal knows of no stream.
+    pub from: From,
+    /// For how long.
+    pub until: Until,
+}
+
+impl std::fmt::Debug for Follow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Follow").field("from", &self.from).field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+/// What following the stream came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TailReport {
-    /// How it is known of each shard that it is drained; `None` when the tail ended before.
-    pub drained: Option<Vec<(String, Way)>>,
-    /// Whether it ended because no more items may be rewritten.
-    pub limit: bool,
+    /// The second of the start, as the service told it; `None` where it was the oldest record kept.
+    pub start: Option<u64>,
+    /// To which moment the stream is drained; `None` when that was not waited for, or not reached.
+    pub drained: Option<Drained>,
     /// Records read and not older than the start.
     pub records: u64,
     /// What became of their items: each once per batch.
@@ -65,182 +79,33 @@ pub struct TailReport {
     pub exposure: Exposure,
     /// What was lost and not yet scanned again, by shard: also by earlier tails.
     pub gaps: Vec<(String, Gap)>,
-    /// The open entries of the failure ledger.
-    pub failures: Vec<Failure>,
-    /// Read capacity units consumed.
-    pub read_units: f64,
-    /// Write capacity units consumed.
-    pub write_units: f64,
-    /// KMS requests made.
-    pub kms_requests: u64,
 }
 
-/// Brings what applications write to the target, from where the journal says, or from the start that it records (rule
-/// C). Before a run's first page, this must have begun.
-///
-/// # Errors
-/// [`RunError`] when it cannot go on; what was committed stays.
-pub async fn tail(
-    ports: Ports,
-    shards: Arc<dyn Shards>,
-    journal: Arc<dyn Journal>,
-    policy: Arc<Policy>,
-    settings: Settings,
-    until: Until,
-    stop: &Stop,
-) -> Result<TailReport, RunError> {
-    let engine = Arc::new(Engine::new(ports, policy, settings));
-    engine.load_failures(journal.as_ref()).await?;
-    let tail = Arc::new(Tail {
-        engine,
-        shards,
-        journal,
-        lineage: Mutex::new(Lineage::begin(&[], true, None)),
-        sum: Mutex::default(),
-        now: AtomicU64::new(0),
-        progress: Notify::new(),
-        // Lanes stop when the operator says so, when all is drained, or when one of them reaches the limit.
-        gently: stop.gently.child_token(),
-    });
-    let begun = tokio::select! {
-        biased;
-        begun = tail.begin() => begun?,
-        () = given_up(&tail.engine, &stop.gently, stop) => return tail.report(None).await,
-    };
-    let moment = match (until, begun) {
-        (Until::Stopped, _) => None,
-        (Until::Drained, Some(moment)) => Some(moment),
-        (Until::Drained, None) => return Err(no_time().into()),
-    };
-    let mut lanes = JoinSet::new();
-    let drained = {
-        let given_up = given_up(&tail.engine, &tail.gently, stop);
-        tokio::pin!(given_up);
-        tokio::select! {
-            biased;
-            drained = follow(&tail, &mut lanes, moment) => drained?,
-            () = &mut given_up => None,
-        }
-    };
-    lanes.shutdown().await;
-    tail.report(drained).await
+/// Everything that was created until a moment is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drained {
+    /// The second since 1970 of the service's time.
+    pub to: u64,
+    /// How that is known of each shard.
+    pub ways: Vec<(String, Way)>,
 }
 
-/// Reads shards as they come and go, until all is drained or everything was told to stop; every lane has ended then.
-async fn follow(
-    tail: &Arc<Tail>,
-    lanes: &mut JoinSet<(String, Result<(), RunError>)>,
-    moment: Option<u64>,
-) -> Result<Option<Vec<(String, Way)>>, RunError> {
-    let (mut reading, mut drained) = (BTreeSet::new(), None);
-    let mut listed = Instant::now();
-    let mut next_listing = listed + LIST_EVERY;
-    while !tail.gently.is_cancelled() {
-        let lineage = tail.lineage.lock().await;
-        drained = moment
-            .and_then(|moment| lineage.drained_to(moment))
-            .map(|ways| ways.into_iter().map(|(id, way)| (id.to_owned(), way)).collect());
-        if drained.is_some() {
-            tail.gently.cancel();
-            break;
-        }
-        for id in lineage.readable().filter(|id| !reading.contains(*id)).map(str::to_owned).collect::<Vec<_>>() {
-            reading.insert(id.clone());
-            let tail = Arc::clone(tail);
-            lanes.spawn(async move {
-                let result = run_shard(&tail, &id).await;
-                (id, result)
-            });
-        }
-        drop(lineage);
-        tokio::select! {
-            biased;
-            () = tail.gently.cancelled() => break,
-            Some(lane) = lanes.join_next() => {
-                let (id, result) = lane.map_err(|_| Panicked)?;
-                result?;
-                reading.remove(&id);
-                // What continues it is there by now.
-                next_listing = next_listing.min(listed + LIST_PAUSE);
-            }
-            () = tail.progress.notified(), if moment.is_some() => {}
-            () = tokio::time::sleep_until(next_listing) => {
-                tail.list().await?;
-                listed = Instant::now();
-                next_listing = listed + LIST_EVERY;
-            }
-        }
-    }
-    while let Some(lane) = lanes.join_next().await {
-        lane.map_err(|_| Panicked)?.1?;
-    }
-    Ok(drained)
-}
-
-/// Reads a shard to its end, or until the tail stops.
-async fn run_shard(tail: &Tail, id: &str) -> Result<(), RunError> {
-    let engine = &tail.engine;
-    let throttle = Throttle::per_second(Some(CALLS_PER_SECOND));
-    let (mut iterator, mut tries, mut pace, mut quiet) = (None, Tries::default(), POLL_FAST, Quiet::default());
-    loop {
-        let token = match iterator.take() {
-            Some(token) => token,
-            None => match tail.iterator(id, &throttle, &mut tries).await? {
-                Some(token) => token,
-                None => return Ok(()),
-            },
-        };
-        throttle.settle(throttle.acquire(1.0).await, None);
-        let memory = Arc::clone(&engine.memory).acquire_owned().await.expect("the semaphore is never closed");
-        if tail.gently.is_cancelled() {
-            return Ok(());
-        }
-        let asked = (Instant::now(), tail.now());
-        let drift = engine.drift();
-        match tail.shards.records(&token).await {
-            Ok(records) => {
-                throttle.satisfied();
-                tries = Tries::default();
-                tail.heard(records.at);
-                let since = quiet.answered(records.records.is_empty(), asked);
-                pace = if records.records.is_empty() { (pace * 2).min(POLL_IDLE) } else { POLL_FAST };
-                iterator.clone_from(&records.next);
-                let ended = records.next.is_none();
-                if !tail.work(id, records, since, drift).await? || ended {
-                    return Ok(());
-                }
-            }
-            // A new one, after the last record that is done.
-            Err(ShardsError::Expired(_)) => {}
-            Err(ShardsError::Trimmed(_)) => tail.lost(|lineage, now| lineage.trimmed(id, now)).await?,
-            Err(ShardsError::Gone(_)) => return tail.lost(|lineage, now| lineage.gone(id, now)).await,
-            Err(ShardsError::Store(error)) => {
-                tail.again(error, &throttle, &mut tries).await?;
-                iterator = Some(token);
-            }
-        }
-        drop(memory);
-        tokio::select! {
-            biased;
-            () = tail.gently.cancelled() => return Ok(()),
-            () = tokio::time::sleep_until(asked.0 + pace) => {}
-        }
-    }
-}
-
-/// Shared by the lanes of a tail.
-struct Tail {
+/// A stream that is being followed.
+pub(super) struct Tail {
+    /// Served before the scan.
     engine: Arc<Engine>,
     shards: Arc<dyn Shards>,
     journal: Arc<dyn Journal>,
     /// Locked while a change of it becomes durable: nobody makes another one's change durable without its ledger.
     lineage: Mutex<Lineage>,
     sum: Mutex<Sum>,
-    /// The second of the service's latest answer; 0 before the first.
-    now: AtomicU64,
+    /// The service's clock, as it was told last.
+    clock: std::sync::Mutex<Clock>,
+    health: std::sync::Mutex<Health>,
     /// Something was done that may have drained the stream.
-    progress: Notify,
-    gently: CancellationToken,
+    progress: watch::Sender<()>,
+    /// Lanes stop when the operator says so, when the work is done, or when one of them reaches the limit.
+    pub(super) gently: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -248,54 +113,237 @@ struct Sum {
     records: u64,
     tally: Tally,
     exposure: Exposure,
+    drained: Option<Drained>,
     limit: bool,
 }
 
+/// All pages of a listing.
+struct Whole {
+    shards: Vec<Listed>,
+    /// Whether the stream is enabled.
+    enabled: bool,
+    /// The second of the first answer.
+    at: Option<u64>,
+}
+
 impl Tail {
-    /// Lists the shards and makes the start durable, unless there was one. Gives back the second of the listing.
-    async fn begin(&self) -> Result<Option<u64>, RunError> {
-        let remembered = self.journal.lineage().await?;
-        let (listing, enabled, at) = self.listing().await?;
+    /// Lists the shards and makes the start durable, unless there was one (rule C). Before a run's first page this must
+    /// have returned.
+    pub(super) async fn begin(
+        engine: &Engine,
+        follow: &Follow,
+        journal: &Arc<dyn Journal>,
+        gently: CancellationToken,
+    ) -> Result<Arc<Self>, RunError> {
+        let (engine, shards) = (Arc::new(engine.first()), Arc::clone(&follow.shards));
+        let mut clock = Clock::default();
+        let Whole { shards: listing, enabled, at } = list(&engine, shards.as_ref(), |at| clock.heard(at)).await?;
+        let stream = shards.arn();
+        let pass = journal.pass().await?;
+        let number = pass.as_ref().map_or(0, |pass| pass.number);
+        let remembered = journal.lineage().await?;
+        let resumed = remembered.as_ref().is_some_and(|rows| rows.stream == stream);
         let mut lineage = match remembered {
-            None => Lineage::begin(&listing, enabled, at),
+            None => Lineage::begin(stream, follow.from, number, &listing, enabled, at),
+            Some(rows) if !resumed => Lineage::replace(rows, stream, number, &listing, enabled, at),
             Some(rows) => {
-                let mut lineage = Lineage::restore(rows);
+                let mut lineage = Lineage::restore(rows, number);
                 lineage.observe(&listing, enabled, at);
                 lineage
             }
         };
-        self.checkpoint(&mut lineage, Vec::new(), Vec::new()).await?;
-        *self.lineage.lock().await = lineage;
-        Ok(at)
+        // It may have ended just before a crash.
+        if pass.is_some_and(|pass| pass.ended) {
+            lineage.pass_ended(number);
+        }
+        let (stream, start) = (stream.to_owned(), lineage.start());
+        let tail = Arc::new(Self {
+            engine,
+            shards,
+            journal: Arc::clone(journal),
+            lineage: Mutex::new(lineage),
+            sum: Mutex::default(),
+            clock: std::sync::Mutex::new(clock),
+            health: std::sync::Mutex::default(),
+            progress: watch::Sender::new(()),
+            gently,
+        });
+        let mut lineage = tail.lineage.lock().await;
+        tail.checkpoint(&mut lineage, Vec::new(), Vec::new()).await?;
+        for (id, gap) in lineage.gaps() {
+            tail.tell_gap(id, gap);
+        }
+        drop(lineage);
+        tail.engine.tell(&Event::Following { stream, start, resumed });
+        Ok(tail)
     }
 
-    async fn list(&self) -> Result<(), RunError> {
-        let (listing, enabled, at) = self.listing().await?;
-        self.lost(|lineage, _| lineage.observe(&listing, enabled, at)).await
-    }
-
-    /// All pages of a listing, whether the stream is enabled, and the second of the first answer.
-    async fn listing(&self) -> Result<(Vec<Listed>, bool, Option<u64>), RunError> {
-        let throttle = Throttle::per_second(None);
-        let (mut tries, mut shards, mut after, mut first) = (Tries::default(), Vec::new(), None::<String>, None);
-        loop {
-            throttle.settle(throttle.acquire(1.0).await, None);
-            match self.shards.list(after.as_deref()).await {
-                Ok(Listing { shards: page, next, enabled, at }) => {
-                    self.heard(at);
-                    let at = *first.get_or_insert_with(|| second(at));
-                    shards.extend(page);
-                    match next {
-                        Some(next) => after = Some(next),
-                        None => return Ok((shards, enabled, at)),
-                    }
+    /// Reads shards as they come and go, until everything was told to stop; every lane has ended then.
+    pub(super) async fn follow(self: &Arc<Self>) -> Result<(), RunError> {
+        let (mut lanes, mut reading) = (JoinSet::new(), BTreeSet::new());
+        let mut listed = Instant::now();
+        let mut next_listing = listed + LIST_EVERY;
+        while !self.gently.is_cancelled() {
+            let readable: Vec<String> = self.lineage.lock().await.readable().map(str::to_owned).collect();
+            for id in readable {
+                if reading.insert(id.clone()) {
+                    self.health().begins(&id);
+                    let tail = Arc::clone(self);
+                    lanes.spawn(async move {
+                        let result = tail.read(&id).await;
+                        (id, result)
+                    });
                 }
-                Err(ShardsError::Store(error)) => self.again(error, &throttle, &mut tries).await?,
-                Err(ShardsError::Expired(error) | ShardsError::Trimmed(error) | ShardsError::Gone(error)) => {
-                    return Err(error.into());
+            }
+            tokio::select! {
+                biased;
+                () = self.gently.cancelled() => break,
+                Some(lane) = lanes.join_next() => {
+                    let (id, result): (String, Result<(), RunError>) = lane.map_err(|_| Panicked)?;
+                    result?;
+                    reading.remove(&id);
+                    self.health().ends(&id);
+                    self.look_for_children(&id).await?;
+                    // What continues it is there by now, even if the service cannot say so alone.
+                    next_listing = next_listing.min(listed + LIST_PAUSE);
+                }
+                () = tokio::time::sleep_until(next_listing) => {
+                    self.list().await?;
+                    self.tell_health();
+                    listed = Instant::now();
+                    next_listing = listed + LIST_EVERY;
                 }
             }
         }
+        while let Some(lane) = lanes.join_next().await {
+            lane.map_err(|_| Panicked)?.1?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was written before this was called is done (rule G). `false` when the tail was told to
+    /// stop before.
+    pub(super) async fn drained(&self) -> Result<bool, RunError> {
+        let mut progress = self.progress.subscribe();
+        let moment = self.list().await?.ok_or_else(no_time)?;
+        loop {
+            progress.mark_unchanged();
+            let lineage = self.lineage.lock().await;
+            if let Some(ways) = lineage.drained_to(moment) {
+                let ways = ways.into_iter().map(|(id, way)| (id.to_owned(), way)).collect();
+                self.sum.lock().await.drained = Some(Drained { to: moment, ways });
+                return Ok(true);
+            }
+            drop(lineage);
+            tokio::select! {
+                biased;
+                () = self.gently.cancelled() => return Ok(false),
+                changed = progress.changed() => changed.expect("the sender lives as long as the tail"),
+            }
+        }
+    }
+
+    /// A pass over the table begins; none of its pages was read yet.
+    pub(super) async fn pass_began(&self, number: u32) {
+        self.lineage.lock().await.pass_began(number);
+    }
+
+    /// A pass over the table has ended: what was lost before it is made good.
+    pub(super) async fn pass_ended(&self, number: u32) -> Result<(), RunError> {
+        let mut lineage = self.lineage.lock().await;
+        lineage.pass_ended(number);
+        self.checkpoint(&mut lineage, Vec::new(), Vec::new()).await
+    }
+
+    /// The first pass that will do.
+    pub(super) async fn pass_wanted(&self) -> u32 {
+        self.lineage.lock().await.pass_wanted()
+    }
+
+    /// Whether it was stopped because no more items may be rewritten.
+    pub(super) async fn limited(&self) -> bool {
+        self.sum.lock().await.limit
+    }
+
+    pub(super) async fn report(&self) -> TailReport {
+        let lineage = self.lineage.lock().await;
+        let sum = self.sum.lock().await;
+        TailReport {
+            start: lineage.start(),
+            drained: sum.drained.clone(),
+            records: sum.records,
+            tally: sum.tally,
+            exposure: sum.exposure.clone(),
+            gaps: lineage.gaps().map(|(id, gap)| (id.to_owned(), gap)).collect(),
+        }
+    }
+
+    /// Reads a shard to its end, or until the tail stops.
+    async fn read(&self, id: &str) -> Result<(), RunError> {
+        let engine = &self.engine;
+        let throttle = Throttle::per_second(Some(CALLS_PER_SECOND));
+        let (mut iterator, mut tries, mut pace, mut quiet) = (None, Tries::default(), POLL_FAST, Quiet::default());
+        loop {
+            let token = match iterator.take() {
+                Some(token) => token,
+                None => match self.iterator(id, &throttle, &mut tries).await? {
+                    Some(token) => token,
+                    None => return Ok(()),
+                },
+            };
+            throttle.settle(throttle.acquire(1.0).await, None);
+            let memory = Arc::clone(&engine.memory).acquire_owned().await.expect("the semaphore is never closed");
+            if self.gently.is_cancelled() {
+                return Ok(());
+            }
+            let asked = (Instant::now(), self.told());
+            let drift = engine.drift();
+            match self.shards.records(&token).await {
+                Ok(records) => {
+                    throttle.satisfied();
+                    tries = Tries::default();
+                    self.clock().heard(records.at);
+                    let since = quiet.answered(records.records.is_empty(), asked);
+                    pace = if records.records.is_empty() { (pace * 2).min(POLL_IDLE) } else { POLL_FAST };
+                    iterator.clone_from(&records.next);
+                    let ended = records.next.is_none();
+                    if !self.work(id, records, asked.1, since, drift).await? || ended {
+                        return Ok(());
+                    }
+                }
+                // A new one, after the last record that is done.
+                Err(ShardsError::Expired(_)) => {}
+                Err(ShardsError::Trimmed(_)) => self.lost(|lineage, now| lineage.trimmed(id, now)).await?,
+                Err(ShardsError::Gone(_)) => return self.lost(|lineage, now| lineage.gone(id, now)).await,
+                Err(ShardsError::Store(error)) => {
+                    again(engine, error, &throttle, &mut tries).await?;
+                    iterator = Some(token);
+                }
+            }
+            drop(memory);
+            tokio::select! {
+                biased;
+                () = self.gently.cancelled() => return Ok(()),
+                () = tokio::time::sleep_until(asked.0 + pace) => {}
+            }
+        }
+    }
+
+    /// Lists the shards; gives back the second of that.
+    async fn list(&self) -> Result<Option<u64>, RunError> {
+        let whole = list(&self.engine, self.shards.as_ref(), |at| self.clock().heard(at)).await?;
+        self.lost(|lineage, _| lineage.observe(&whole.shards, whole.enabled, whole.at)).await?;
+        Ok(whole.at)
+    }
+
+    /// Asks what continues a shard that was read to its end, where the service can tell: sooner than the next listing.
+    async fn look_for_children(&self, id: &str) -> Result<(), RunError> {
+        // Where this fails, the listing that follows it will tell, or say why not.
+        if let Ok(Some(Listing { shards, at, .. })) = self.shards.children(id).await {
+            self.clock().heard(at);
+            self.lost(|lineage, _| lineage.observe_children(&shards)).await?;
+        }
+        Ok(())
     }
 
     /// An iterator to go on with; `None` when there is nothing more to read.
@@ -314,16 +362,25 @@ impl Tail {
                 Err(ShardsError::Trimmed(_)) => self.lost(|lineage, now| lineage.trimmed(id, now)).await?,
                 Err(ShardsError::Gone(_)) => self.lost(|lineage, now| lineage.gone(id, now)).await?,
                 Err(ShardsError::Expired(error) | ShardsError::Store(error)) => {
-                    self.again(error, throttle, tries).await?;
+                    again(&self.engine, error, throttle, tries).await?;
                 }
             }
         }
     }
 
-    /// Works on a batch and makes it durable. Says whether the lane may go on.
-    async fn work(&self, id: &str, records: Records, quiet: Option<u64>, drift: Drift) -> Result<bool, RunError> {
+    /// Works on a batch and makes it durable. Says whether the lane may go on. `asked` is the second when the batch was
+    /// asked for, `quiet` since when nothing came.
+    async fn work(
+        &self,
+        id: &str,
+        records: Records,
+        asked: Option<u64>,
+        quiet: Option<u64>,
+        drift: Drift,
+    ) -> Result<bool, RunError> {
         let Records { records, next, .. } = records;
         let last = records.last().map(|record| (record.sequence.clone(), second(record.created)));
+        self.health().reached(id, records.first().map_or(asked, |record| second(record.created)));
         let records = {
             let lineage = self.lineage.lock().await;
             let fresh = |record: &Record| !lineage.is_before_start(second(record.created));
@@ -337,6 +394,7 @@ impl Tail {
         if !cut {
             if let Some((sequence, created)) = &last {
                 lineage.done(id, sequence, *created);
+                self.health().reached(id, *created);
             }
             if next.is_none() {
                 lineage.drained(id);
@@ -350,17 +408,17 @@ impl Tail {
         let mut sum = self.sum.lock().await;
         sum.records += count;
         sum.tally += tally;
+        sum.limit |= cut;
         for since in exposed {
             if let (Some(since), Some(now)) = (second(Some(since)), self.now()) {
                 sum.exposure.add(since, now);
             }
         }
-        sum.limit |= cut;
         drop(sum);
         if count > 0 {
             self.engine.page_done(None, tally);
         }
-        self.progress.notify_one();
+        self.progress.send_replace(());
         if cut {
             self.gently.cancel();
         }
@@ -369,17 +427,13 @@ impl Tail {
 
     /// Makes durable what has changed, with the ledger.
     async fn checkpoint(&self, lineage: &mut Lineage, failures: Vec<Failure>, done: Vec<Key>) -> Result<(), RunError> {
+        let (failed, closed): (Vec<Key>, _) = (failures.iter().map(|of| of.key.clone()).collect(), done.clone());
         match lineage.changes() {
-            Some(lineage) => {
-                let (failed, closed) = (failures.iter().map(|of| of.key.clone()).collect::<Vec<_>>(), done.clone());
-                self.journal.checkpoint(Checkpoint { lineage, failures, done }).await?;
-                let mut open = self.engine.failures();
-                open.extend(failed);
-                open.retain(|key| !closed.contains(key));
-            }
+            Some(lineage) => self.journal.checkpoint(Checkpoint { lineage, failures, done }).await?,
             None if failures.is_empty() && done.is_empty() => {}
             None => self.journal.record(&failures, &done).await?,
         }
+        self.engine.recorded(failed, &closed);
         Ok(())
     }
 
@@ -387,52 +441,111 @@ impl Tail {
     async fn lost(&self, notice: impl FnOnce(&mut Lineage, Option<u64>)) -> Result<(), RunError> {
         let mut lineage = self.lineage.lock().await;
         let before: BTreeMap<String, Gap> = lineage.gaps().map(|(id, gap)| (id.to_owned(), gap)).collect();
-        notice(&mut lineage, self.now());
+        notice(&mut lineage, self.told());
         self.checkpoint(&mut lineage, Vec::new(), Vec::new()).await?;
         for (id, gap) in lineage.gaps().filter(|(id, gap)| before.get(*id) != Some(gap)) {
-            self.engine.tell(&Event::Gap { shard: id.to_owned(), from: gap.from, to: gap.to });
+            self.tell_gap(id, gap);
         }
         drop(lineage);
-        self.progress.notify_one();
+        self.progress.send_replace(());
         Ok(())
     }
 
-    /// The service told its time.
-    fn heard(&self, at: Option<SystemTime>) {
-        self.now.fetch_max(second(at).unwrap_or(0), Ordering::AcqRel);
+    fn tell_gap(&self, shard: &str, gap: Gap) {
+        self.engine.tell(&Event::Gap { shard: shard.to_owned(), from: gap.from, to: gap.to });
+    }
+
+    /// Tells how far behind the tail is, and what it would need to keep up.
+    fn tell_health(&self) {
+        let engine = &self.engine;
+        let consumed = [engine.read.consumed_here(), engine.write.consumed_here(), engine.kms.consumed_here()];
+        let Some(now) = self.now() else { return };
+        let (health, wanted) = self.health().examine(now, Instant::now(), consumed);
+        engine.tell(&health);
+        let settings = &engine.settings;
+        let budgets = [settings.read_units, settings.write_units, settings.kms_requests];
+        for ((needed, budget), field) in wanted.into_iter().flatten().zip(budgets).zip(FIELDS) {
+            // Somewhat less than the budget is all that one gets.
+            if let Some(budget) = budget.filter(|budget| needed > f64::from(budget.get()) * 0.8) {
+                engine.tell(&Event::FallingBehind { field, needed: needed.ceil(), budget: budget.get() });
+            }
+        }
     }
 
     /// The latest second that the service told.
+    fn told(&self) -> Option<u64> {
+        self.clock().told.map(|(told, _)| told)
+    }
+
+    /// The service's time by now.
     fn now(&self) -> Option<u64> {
-        Some(self.now.load(Ordering::Acquire)).filter(|now| *now > 0)
+        self.clock().told.map(|(told, at)| told + at.elapsed().as_secs())
     }
 
-    /// Waits as an error asks for, or gives up.
-    async fn again(&self, error: StoreError, throttle: &Throttle, tries: &mut Tries) -> Result<(), RunError> {
-        match &error.class {
-            StoreClass::Throttled { reason } => self.engine.slow_down(throttle, tries, reason),
-            StoreClass::Conflict | StoreClass::Unknown if self.engine.silent(tries).await => {}
-            StoreClass::Credentials => self.engine.hold(tries, &error.to_string()).await,
-            _ => return Err(error.into()),
+    fn clock(&self) -> std::sync::MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the operator may raise when the tail cannot keep up.
+const FIELDS: [&str; 3] = ["read_units_per_second", "write_units_per_second", "kms_requests_per_second"];
+
+/// The service's clock: its latest second, and when that was told.
+#[derive(Debug, Default)]
+struct Clock {
+    told: Option<(u64, Instant)>,
+}
+
+impl Clock {
+    fn heard(&mut self, at: Option<SystemTime>) {
+        if let Some(at) = second(at).filter(|at| self.told.is_none_or(|(told, _)| told < *at)) {
+            self.told = Some((at, Instant::now()));
         }
-        Ok(())
     }
+}
 
-    async fn report(&self, drained: Option<Vec<(String, Way)>>) -> Result<TailReport, RunError> {
-        let sum = self.sum.lock().await;
-        Ok(TailReport {
-            drained,
-            limit: sum.limit,
-            records: sum.records,
-            tally: sum.tally,
-            exposure: sum.exposure.clone(),
-            gaps: self.lineage.lock().await.gaps().map(|(id, gap)| (id.to_owned(), gap)).collect(),
-            failures: self.journal.open_failures().await?,
-            read_units: self.engine.read.consumed(),
-            write_units: self.engine.write.consumed(),
-            kms_requests: self.engine.kms_count.load(Ordering::Relaxed),
-        })
+/// Lists all shards.
+async fn list(
+    engine: &Engine,
+    shards: &dyn Shards,
+    mut heard: impl FnMut(Option<SystemTime>),
+) -> Result<Whole, RunError> {
+    let throttle = Throttle::per_second(None);
+    let (mut tries, mut whole, mut after, mut first) = (Tries::default(), Vec::new(), None::<String>, None);
+    loop {
+        throttle.settle(throttle.acquire(1.0).await, None);
+        match shards.list(after.as_deref()).await {
+            Ok(Listing { shards: page, next, enabled, at }) => {
+                heard(at);
+                let at = *first.get_or_insert_with(|| second(at));
+                whole.extend(page);
+                match next {
+                    Some(next) if after.as_ref() == Some(&next) => return Err(no_end().into()),
+                    Some(next) => after = Some(next),
+                    None => return Ok(Whole { shards: whole, enabled, at }),
+                }
+            }
+            Err(ShardsError::Store(error)) => again(engine, error, &throttle, &mut tries).await?,
+            Err(ShardsError::Expired(error) | ShardsError::Trimmed(error) | ShardsError::Gone(error)) => {
+                return Err(error.into());
+            }
+        }
     }
+}
+
+/// Waits as an error asks for, or gives up.
+async fn again(engine: &Engine, error: StoreError, throttle: &Throttle, tries: &mut Tries) -> Result<(), RunError> {
+    match &error.class {
+        StoreClass::Throttled { reason } => engine.slow_down(throttle, tries, reason),
+        StoreClass::Conflict | StoreClass::Unknown if engine.silent(tries).await => {}
+        StoreClass::Credentials => engine.hold(tries, &error.to_string()).await,
+        _ => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// The empty answers of a shard since the last that was not: when each was asked for, and the service's second then.
@@ -471,4 +584,9 @@ fn no_time() -> StoreError {
                   in front of the service"
                 .to_owned(),
     }
+}
+
+fn no_end() -> StoreError {
+    let problem = "the listing of shards has no end: each page names the same last shard; report it to the service";
+    StoreError { operation: "DescribeStream", class: StoreClass::Fatal, problem: problem.to_owned() }
 }

@@ -1,7 +1,8 @@
 //! Budgets: units per second that are taken before a call and settled after it (rule B).
 
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -34,11 +35,42 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<D
 /// A budget of units per second: in any window `w`, at most `rate * w` plus one second's worth are taken.
 #[derive(Debug)]
 pub struct Throttle {
-    clock: TokioClock,
-    limiter: Option<(Limiter, NonZeroU32)>,
+    bucket: Arc<Bucket>,
+    /// Whether those who ask here go first.
+    first: bool,
     /// Those who wait are served in their order; a large request is not overtaken for ever by small ones.
     turn: tokio::sync::Mutex<()>,
+    /// Tenths of units consumed here, as far as reported, else as estimated.
+    consumed: AtomicU64,
+}
+
+/// What is shared by those who go first and those who do not.
+#[derive(Debug)]
+struct Bucket {
+    clock: TokioClock,
+    rate: Option<Rate>,
+    /// How many wait who go first.
+    first: AtomicUsize,
     state: Mutex<State>,
+}
+
+/// A limiter lets so many tenths of a unit through at once at most.
+#[derive(Debug)]
+struct Rate {
+    limiter: Limiter,
+    burst: NonZeroU32,
+    /// What the others may take all the same while somebody waits who goes first: a tenth.
+    floor: Limiter,
+    floor_burst: NonZeroU32,
+}
+
+/// Somebody waits who goes first, until this is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Units that were taken for a call, until the call is settled.
@@ -71,23 +103,40 @@ impl Throttle {
     #[must_use]
     pub fn per_second(units: Option<NonZeroU32>) -> Self {
         let clock = TokioClock(Instant::now());
-        let limiter = units.map(|units| {
-            let tenths = units.saturating_mul(NonZeroU32::MIN.saturating_add(TENTHS as u32 - 1));
-            (RateLimiter::direct_with_clock(Quota::per_second(tenths), clock.clone()), tenths)
+        let limiter = |tenths| RateLimiter::direct_with_clock(Quota::per_second(tenths), clock.clone());
+        // A tenth of the units, in tenths, is as many as there are units.
+        let rate = units.map(|units| {
+            let burst = units.saturating_mul(NonZeroU32::MIN.saturating_add(TENTHS as u32 - 1));
+            Rate { limiter: limiter(burst), burst, floor: limiter(units), floor_burst: units }
         });
-        Self { clock, limiter, turn: tokio::sync::Mutex::new(()), state: Mutex::default() }
+        let bucket = Bucket { rate, clock: clock.clone(), first: AtomicUsize::new(0), state: Mutex::default() };
+        Self::of(Arc::new(bucket), false)
+    }
+
+    /// The same budget for those who go first: while one of them waits, all others together get a tenth of it.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        Self::of(Arc::clone(&self.bucket), true)
+    }
+
+    fn of(bucket: Arc<Bucket>, first: bool) -> Self {
+        Self { bucket, first, turn: tokio::sync::Mutex::new(()), consumed: AtomicU64::new(0) }
     }
 
     /// Waits until so many units may be consumed, debts of earlier calls first. More than one second's worth is
     /// taken in parts.
     pub async fn acquire(&self, units: f64) -> Taken {
+        let _waiting = self.first.then(|| {
+            self.bucket.first.fetch_add(1, Ordering::AcqRel);
+            Waiting(&self.bucket.first)
+        });
         let _turn = self.turn.lock().await;
         // Units are taken last: what was taken before a pause would come on top of a second's worth after it.
         while let Some(until) = self.paused() {
             tokio::time::sleep_until(until).await;
         }
         let taken = tenths_of(units);
-        let Some((limiter, burst)) = &self.limiter else { return Taken { tenths: taken, at: Instant::now() } };
+        let Some(rate) = &self.bucket.rate else { return Taken { tenths: taken, at: Instant::now() } };
         let mut tenths = {
             let mut state = self.state();
             let credit = self.credit(&state);
@@ -95,11 +144,25 @@ impl Throttle {
             state.credit = Some((credit - due.min(credit), Instant::now()));
             due - due.min(credit)
         };
+        // A part that the floor has let through, and that the budget has not yet.
+        let mut allowed: Option<NonZeroU32> = None;
         while tenths > 0 {
-            let part = u32::try_from(tenths).ok().and_then(NonZeroU32::new).map_or(*burst, |part| part.min(*burst));
+            let most = |burst: NonZeroU32| {
+                u32::try_from(tenths).ok().and_then(NonZeroU32::new).map_or(burst, |part| part.min(burst))
+            };
+            let others = !self.first && self.bucket.first.load(Ordering::Acquire) > 0;
+            let (limiter, part) = match allowed {
+                Some(part) => (&rate.limiter, part),
+                None if others => (&rate.floor, most(rate.floor_burst)),
+                None => (&rate.limiter, most(rate.burst)),
+            };
             match limiter.check_n(part).expect("no part is larger than the burst") {
-                Ok(()) => tenths -= i64::from(part.get()),
-                Err(until) => tokio::time::sleep(until.wait_time_from(self.clock.now())).await,
+                Ok(()) if allowed.is_none() && others => allowed = Some(part),
+                Ok(()) => {
+                    tenths -= i64::from(part.get());
+                    allowed = None;
+                }
+                Err(until) => tokio::time::sleep(until.wait_time_from(self.bucket.clock.now())).await,
             }
         }
         Taken { tenths: taken, at: Instant::now() }
@@ -109,6 +172,7 @@ impl Throttle {
     /// call may have been made.
     pub fn settle(&self, taken: Taken, reported: Option<f64>) {
         let actual = reported.map_or(taken.tenths, tenths_of);
+        self.consumed.fetch_add(actual.unsigned_abs(), Ordering::Relaxed);
         let mut state = self.state();
         state.consumed += actual.unsigned_abs();
         state.debt += (actual - taken.tenths).max(0);
@@ -121,7 +185,7 @@ impl Throttle {
 
     /// Tenths of units that fill up in one second.
     fn burst(&self) -> i64 {
-        self.limiter.as_ref().map_or(0, |(_, burst)| i64::from(burst.get()))
+        self.bucket.rate.as_ref().map_or(0, |rate| i64::from(rate.burst.get()))
     }
 
     /// Tenths of units that were given back and are still worth something.
@@ -150,10 +214,16 @@ impl Throttle {
         state.reason = None;
     }
 
-    /// Units consumed so far.
+    /// Units consumed so far of the budget.
     #[must_use]
     pub fn consumed(&self) -> f64 {
         self.state().consumed as f64 / TENTHS
+    }
+
+    /// Units consumed so far by those who asked here.
+    #[must_use]
+    pub fn consumed_here(&self) -> f64 {
+        self.consumed.load(Ordering::Relaxed) as f64 / TENTHS
     }
 
     /// Why the service asks for fewer requests at the moment, if it does.
@@ -170,7 +240,7 @@ impl Throttle {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Every update is a few assignments that leave the state whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bucket.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -238,6 +308,37 @@ mod tests {
         }
         let passed = begun.elapsed().as_secs_f64();
         assert!((1.99..2.1).contains(&passed), "30 units within {passed} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn some_go_first_and_the_others_keep_a_tenth() {
+        let throttle = throttle(100);
+        let first = throttle.first();
+        let begun = Instant::now();
+        let take = async |throttle: &Throttle, units| {
+            while begun.elapsed() < Duration::from_secs(20) {
+                let taken = throttle.acquire(units).await;
+                throttle.settle(taken, Some(units));
+            }
+        };
+        // Together they get the whole budget, and what the first leave is not lost.
+        tokio::join!(take(&throttle, 25.0), async {
+            take(&first, 25.0).await;
+        });
+        let (others, first_consumed) = (throttle.consumed_here(), first.consumed_here());
+        // The others began with a whole second's worth: nobody else was there.
+        assert!((280.0..330.0).contains(&others), "the others got {others}");
+        assert!((1980.0..2160.0).contains(&(others + first_consumed)), "all got {}", others + first_consumed);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            let taken = throttle.acquire(25.0).await;
+            throttle.settle(taken, Some(25.0));
+        }
+        assert!((990.0..1130.0).contains(&(throttle.consumed_here() - others)));
+        // Who goes away while waiting holds nobody back.
+        let large = first.acquire(1000.0);
+        assert!(tokio::time::timeout(Duration::from_millis(1), large).await.is_err());
+        assert_eq!(throttle.bucket.first.load(Ordering::Acquire), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -74,7 +74,7 @@ pub trait Journal: Send + Sync {
     /// [`JournalError`] when the file cannot be read.
     async fn pass(&self) -> Result<Option<Pass>, JournalError>;
 
-    /// Begins the next pass over so many segments.
+    /// Begins the next pass over so many segments. One that has not ended is given up.
     ///
     /// # Errors
     /// [`JournalError`] when it is not durable.

@@ -78,6 +78,9 @@ pub enum ShardsError {
 /// A DynamoDB stream. Implementations do not retry.
 #[async_trait]
 pub trait Shards: Send + Sync {
+    /// The stream's ARN: a stream that is enabled anew has another one.
+    fn arn(&self) -> &str;
+
     /// One page of the shards, after this one.
     ///
     /// # Errors

@@ -21,8 +21,9 @@ use crate::migration::{
 const FILE: &str = "journal.sqlite3";
 /// Marks the file as ours: "RSEL".
 const APPLICATION_ID: i32 = 0x5253_454c;
-/// The version of a file with [`SCHEMA`] and [`STREAM_SCHEMA`]; version 1 had the first alone.
-const VERSION: i32 = 2;
+/// The version of a file with [`SCHEMA`] and [`STREAM_SCHEMA`]. Version 1 had the first alone; what version 2 had of the
+/// stream, no command wrote.
+const VERSION: i32 = 3;
 
 const SCHEMA: &str = "
     -- What the run is bound to, field by field.
@@ -52,18 +53,27 @@ const SCHEMA: &str = "
 ";
 
 const STREAM_SCHEMA: &str = "
-    -- The start, and the latest whole listing of the shards: seconds since 1970 of the service's time, as all below.
-    CREATE TABLE stream (only INTEGER PRIMARY KEY CHECK (only = 1), start INTEGER, listed INTEGER) STRICT;
-    -- How far each shard was read, and what was lost of it.
+    DROP TABLE IF EXISTS stream;
+    DROP TABLE IF EXISTS shard;
+    -- The start, and the latest whole listing of the shards: seconds since 1970 of the service's time, as all below. The
+    -- pass is the latest one at the start.
+    CREATE TABLE stream (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        arn TEXT NOT NULL,
+        start INTEGER,
+        pass INTEGER NOT NULL,
+        listed INTEGER
+    ) STRICT;
+    -- How far each shard was read, and what was lost of it, found during or after which pass.
     CREATE TABLE shard (
         id TEXT PRIMARY KEY,
         parent TEXT,
         state TEXT NOT NULL CHECK (state IN ('not-started', 'after', 'drained', 'gone')),
         after TEXT CHECK ((state = 'after') = (after IS NOT NULL)),
         known INTEGER,
-        gap INTEGER NOT NULL CHECK (gap IN (0, 1)),
-        gap_from INTEGER,
-        gap_to INTEGER
+        gap_pass INTEGER,
+        gap_from INTEGER CHECK (gap_from IS NULL OR gap_pass IS NOT NULL),
+        gap_to INTEGER CHECK (gap_to IS NULL OR gap_pass IS NOT NULL)
     ) STRICT, WITHOUT ROWID;
 ";
 
@@ -298,7 +308,7 @@ fn prepare(path: &Path, keys: &KeyNames, plan: &Fingerprint) -> Result<Connectio
         return Err(corrupt(check));
     }
     demand(&tx, keys, plan)?;
-    if new || version == 1 {
+    if new || version < VERSION {
         tx.execute_batch(STREAM_SCHEMA)?;
         tx.pragma_update(None, "user_version", VERSION)?;
     }
@@ -430,10 +440,10 @@ fn record(tx: &Transaction<'_>, now: &str, commit: &Commit) -> Result<(), Proble
 }
 
 fn read_lineage(tx: &Transaction<'_>) -> Result<Option<LineageRows>, Problem> {
-    let mut times = tx.prepare_cached("SELECT start, listed FROM stream")?;
-    let times = times.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((start, listed)) = times else { return Ok(None) };
-    let sql = "SELECT id, parent, state, after, known, gap, gap_from, gap_to FROM shard ORDER BY id";
+    let mut stream = tx.prepare_cached("SELECT arn, start, pass, listed FROM stream")?;
+    let stream = stream.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).optional()?;
+    let Some((stream, start, pass, listed)) = stream else { return Ok(None) };
+    let sql = "SELECT id, parent, state, after, known, gap_pass, gap_from, gap_to FROM shard ORDER BY id";
     let mut statement = tx.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     let mut shards = Vec::new();
@@ -446,15 +456,19 @@ fn read_lineage(tx: &Transaction<'_>) -> Result<Option<LineageRows>, Problem> {
             ("gone", None) => Place::Gone,
             _ => return Err(Problem::Corrupt(format!("shard {id} is in no known state"))),
         };
-        let gap = if row.get(5)? { Some(Gap { from: row.get(6)?, to: row.get(7)? }) } else { None };
+        let gap = match row.get(5)? {
+            Some(pass) => Some(Gap { from: row.get(6)?, to: row.get(7)?, pass }),
+            None => None,
+        };
         shards.push(ShardRow { id, parent: row.get(1)?, place, known: row.get(4)?, gap });
     }
-    Ok(Some(LineageRows { start, listed, shards }))
+    Ok(Some(LineageRows { stream, start, pass, listed, shards }))
 }
 
 fn record_lineage(tx: &Transaction<'_>, change: &LineageChange) -> rusqlite::Result<()> {
-    let LineageRows { start, listed, shards } = &change.rows;
-    tx.prepare_cached("INSERT OR REPLACE INTO stream VALUES (1, ?1, ?2)")?.execute(params![start, listed])?;
+    let LineageRows { stream, start, pass, listed, shards } = &change.rows;
+    let set = "INSERT OR REPLACE INTO stream VALUES (1, ?1, ?2, ?3, ?4)";
+    tx.prepare_cached(set)?.execute(params![stream, start, pass, listed])?;
     let mut set = tx.prepare_cached("INSERT OR REPLACE INTO shard VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
     for ShardRow { id, parent, place, known, gap } in shards {
         let (state, after) = match place {
@@ -463,8 +477,8 @@ fn record_lineage(tx: &Transaction<'_>, change: &LineageChange) -> rusqlite::Res
             Place::Drained => ("drained", None),
             Place::Gone => ("gone", None),
         };
-        let (from, to) = (gap.and_then(|gap| gap.from), gap.and_then(|gap| gap.to));
-        set.execute(params![id, parent, state, after, known, gap.is_some(), from, to])?;
+        let (from, to, found) = gap.map_or((None, None, None), |gap| (gap.from, gap.to, Some(gap.pass)));
+        set.execute(params![id, parent, state, after, known, found, from, to])?;
     }
     let mut forget = tx.prepare_cached("DELETE FROM shard WHERE id = ?1")?;
     change.forgotten.iter().try_for_each(|id| forget.execute([id]).map(drop))
@@ -503,10 +517,9 @@ impl Journal for SqliteJournal {
         self.call(move |tx, file| {
             let number = match latest(tx)? {
                 None => 1,
-                Some((number, true)) => {
+                Some((number, _)) => {
                     number.checked_add(1).ok_or_else(|| Problem::Corrupt(format!("pass {number} is the last")))?
                 }
-                Some((_, false)) => return Err(Problem::Misuse("the pass before has not ended")),
             };
             let pass = "INSERT INTO pass (number, began, tally) VALUES (?1, ?2, ?3)";
             tx.execute(pass, params![number, file.now, tally_to(Tally::default())])?;
@@ -638,12 +651,12 @@ mod tests {
             ShardRow { id: id.to_owned(), parent, place, known, gap }
         };
         let shards = vec![
-            row("a", Place::NotStarted, Some(Gap { from: None, to: None })),
+            row("a", Place::NotStarted, Some(Gap { from: None, to: None, pass: 0 })),
             row("b", Place::After("000120".to_owned()), None),
-            row("c", Place::Drained, Some(Gap { from: Some(3), to: Some(4) })),
-            row("d", Place::Gone, Some(Gap { from: None, to: Some(9) })),
+            row("c", Place::Drained, Some(Gap { from: Some(3), to: Some(4), pass: 7 })),
+            row("d", Place::Gone, Some(Gap { from: None, to: Some(9), pass: 1 })),
         ];
-        let rows = LineageRows { start: Some(1), listed: None, shards };
+        let rows = LineageRows { stream: "arn".to_owned(), start: Some(1), pass: 2, listed: None, shards };
         let lineage = LineageChange { rows: rows.clone(), forgotten: vec![] };
         let failures = vec![failure("a", FailureKind::Mixed)];
         journal.checkpoint(Checkpoint { lineage, failures: failures.clone(), done: vec![] }).await.unwrap();
@@ -652,7 +665,7 @@ mod tests {
         let journal = open_at(directory.path(), "two").unwrap();
         assert_eq!(journal.lineage().await.unwrap(), Some(rows.clone()));
         assert_eq!(journal.open_failures().await.unwrap(), failures);
-        let later = LineageRows { listed: Some(5), shards: vec![row("b", Place::Drained, None)], ..rows };
+        let later = LineageRows { listed: Some(5), shards: vec![row("b", Place::Drained, None)], ..rows.clone() };
         let lineage = LineageChange { rows: later, forgotten: vec!["c".to_owned(), "d".to_owned()] };
         journal.checkpoint(Checkpoint { lineage, failures: vec![], done: vec![key("a")] }).await.unwrap();
         let read = journal.lineage().await.unwrap().unwrap();
@@ -664,7 +677,7 @@ mod tests {
         // A step is whole or not at all.
         let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON ledger BEGIN SELECT RAISE(ABORT, 'no'); END";
         journal.file.connection.lock().unwrap().execute_batch(refuse).unwrap();
-        let rows = LineageRows { start: Some(2), listed: Some(6), shards: vec![row("b", Place::Gone, None)] };
+        let rows = LineageRows { start: Some(2), shards: vec![row("b", Place::Gone, None)], ..rows };
         let lineage = LineageChange { rows, forgotten: vec!["a".to_owned()] };
         let whole = Checkpoint { lineage, failures, done: vec![] };
         assert!(journal.checkpoint(whole).await.unwrap_err().problem.starts_with("no"));
@@ -678,7 +691,6 @@ mod tests {
         assert!(journal.commit(commit(0, Cursor::End, 1)).await.is_err());
         assert!(journal.end_pass().await.is_err());
         journal.begin_pass(1).await.unwrap();
-        assert!(journal.begin_pass(1).await.is_err());
         let mut beyond = commit(1, Cursor::End, 1);
         beyond.failures.push(failure("a", FailureKind::Mixed));
         assert!(journal.commit(beyond).await.is_err());
@@ -686,6 +698,20 @@ mod tests {
         assert!(journal.ledger().await.unwrap().is_empty());
         journal.end_pass().await.unwrap();
         assert!(journal.commit(commit(0, Cursor::End, 1)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_is_given_up_stays_where_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open_at(directory.path(), "noon").unwrap();
+        journal.begin_pass(2).await.unwrap();
+        journal.commit(commit(1, Cursor::End, 3)).await.unwrap();
+        assert_eq!(journal.begin_pass(1).await.unwrap().number, 2);
+        journal.commit(commit(0, Cursor::End, 5)).await.unwrap();
+        journal.end_pass().await.unwrap();
+        let history = journal.history().await.unwrap();
+        let ended: Vec<_> = history.iter().map(|record| (record.pass.ended, record.pass.tally.scanned)).collect();
+        assert_eq!(ended, [(false, 3), (true, 5)]);
     }
 
     #[tokio::test]
@@ -752,7 +778,7 @@ mod tests {
     fn files_that_are_no_journal_of_ours() {
         let newer = |connection: &Connection| connection.pragma_update(None, "user_version", VERSION + 1);
         let foreign = |connection: &Connection| connection.pragma_update(None, "application_id", 7);
-        for (change, expected) in [(&newer as Change<'_>, "is of version 3"), (&foreign, "another program's database")]
+        for (change, expected) in [(&newer as Change<'_>, "is of version 4"), (&foreign, "another program's database")]
         {
             let directory = tempfile::tempdir().unwrap();
             drop(open_at(directory.path(), "noon").unwrap());

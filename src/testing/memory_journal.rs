@@ -21,8 +21,8 @@ struct State {
     /// By the text of the key.
     open: BTreeMap<String, Failure>,
     commits: u64,
-    /// Of the stream: start, latest listing, and shards by their ids.
-    stream: Option<(Option<u64>, Option<u64>)>,
+    /// Of the stream, but for its shards.
+    stream: Option<LineageRows>,
     shards: BTreeMap<String, ShardRow>,
 }
 
@@ -77,9 +77,6 @@ impl Journal for MemoryJournal {
 
     async fn begin_pass(&self, segments: u32) -> Result<Pass, JournalError> {
         let mut state = self.state();
-        if state.present().is_ok() {
-            return Err(misuse("the pass before has not ended"));
-        }
         let pass = Pass {
             number: state.passes.len() as u32 + 1,
             cursors: vec![Cursor::Start; segments as usize],
@@ -109,14 +106,14 @@ impl Journal for MemoryJournal {
     async fn lineage(&self) -> Result<Option<LineageRows>, JournalError> {
         let state = self.state();
         let shards = state.shards.values().cloned().collect();
-        Ok(state.stream.map(|(start, listed)| LineageRows { start, listed, shards }))
+        Ok(state.stream.clone().map(|rows| LineageRows { shards, ..rows }))
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError> {
         let mut state = self.state();
         let rows = checkpoint.lineage.rows;
-        state.stream = Some((rows.start, rows.listed));
-        state.shards.extend(rows.shards.into_iter().map(|row| (row.id.clone(), row)));
+        state.shards.extend(rows.shards.iter().map(|row| (row.id.clone(), row.clone())));
+        state.stream = Some(LineageRows { shards: Vec::new(), ..rows });
         for id in &checkpoint.lineage.forgotten {
             state.shards.remove(id);
         }

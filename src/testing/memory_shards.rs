@@ -21,6 +21,8 @@ const CALLS_PER_SECOND: usize = 5;
 /// The service's time when the stream was made: not that of any clock of this machine.
 const MADE: Duration = Duration::from_hours(400_000);
 
+const ARN: &str = "arn:aws:dynamodb:eu-west-1:111122223333:table/customers/stream/2026-01-01T00:00:00.000";
+
 /// What a stream's records say of an item besides its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
@@ -38,6 +40,7 @@ pub enum View {
 /// and makes it as unpleasant as the service can be.
 #[derive(Debug)]
 pub struct MemoryShards {
+    arn: String,
     view: View,
     made: Instant,
     state: Mutex<State>,
@@ -92,7 +95,7 @@ impl MemoryShards {
             too_fast: 0,
         };
         state.add(None, (0, u64::MAX));
-        Self { view, made: Instant::now(), state: Mutex::new(state) }
+        Self { arn: ARN.to_owned(), view, made: Instant::now(), state: Mutex::new(state) }
     }
 
     /// The service's time, in whole seconds.
@@ -253,6 +256,10 @@ fn listed(id: &str, shard: &Contents) -> Listed {
 
 #[async_trait]
 impl Shards for MemoryShards {
+    fn arn(&self) -> &str {
+        &self.arn
+    }
+
     async fn list(&self, after: Option<&str>) -> Result<Listing, ShardsError> {
         let mut state = self.state();
         // The youngest first, so that children come before their parents.

@@ -123,6 +123,10 @@ impl<P: Journal + ?Sized> Journal for Wired<P> {
 
 #[async_trait]
 impl<P: Shards + ?Sized> Shards for Wired<P> {
+    fn arn(&self) -> &str {
+        self.port.arn()
+    }
+
     async fn list(&self, after: Option<&str>) -> Result<Listing, ShardsError> {
         self.wire.around(self.port.list(after)).await
     }

@@ -129,7 +129,7 @@ async fn run(bench: &Bench, policy: &Policy, keyring: &Arc<dyn Keyring>) -> Repo
     let state = bench.path(if sealing { "there" } else { "back" });
     let plan: Fingerprint = [].into_iter().collect();
     let journal = SqliteJournal::open(&state, &policy.schema.keys, &plan, "2026-01-01T00:00:00Z").unwrap();
-    pipeline::run(ports, Arc::new(journal), Arc::new(policy.clone()), settings, &Stop::default()).await.unwrap()
+    pipeline::run(ports, None, Arc::new(journal), Arc::new(policy.clone()), settings, &Stop::default()).await.unwrap()
 }
 
 async fn there_and_back(bench: &Bench, keyring: Arc<dyn Keyring>) {

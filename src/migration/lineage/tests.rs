@@ -6,6 +6,10 @@ fn listed(id: &str, parent: Option<&str>, closed: bool) -> Listed {
     Listed { id: id.to_owned(), parent: parent.map(str::to_owned), closed }
 }
 
+fn begin(listing: &[Listed], enabled: bool, at: Option<u64>) -> Lineage {
+    Lineage::begin("stream", From::Now, 0, listing, enabled, at)
+}
+
 fn readable(lineage: &Lineage) -> Vec<&str> {
     lineage.readable().collect()
 }
@@ -19,20 +23,20 @@ fn at_the_start_every_leaf_is_read_from_its_oldest_record() {
         listed("c", Some("a"), true),
         listed("e", Some("trimmed"), false),
     ];
-    let mut lineage = Lineage::begin(&listing, true, Some(1000));
+    let mut lineage = begin(&listing, true, Some(1000));
     // `c` is closed, and what continues it is not listed yet; `a` and `b` ended before the start.
     assert_eq!(readable(&lineage), ["c", "d", "e"]);
     for id in ["c", "d", "e"] {
         assert_eq!(lineage.open(id, Some(1000)), Place::NotStarted);
     }
     assert!(lineage.is_before_start(Some(939)) && !lineage.is_before_start(Some(940)));
-    assert!(!lineage.is_before_start(None) && !Lineage::begin(&[], true, None).is_before_start(Some(0)));
+    assert!(!lineage.is_before_start(None) && !begin(&[], true, None).is_before_start(Some(0)));
 }
 
 #[test]
 fn a_child_waits_for_its_parent_however_they_are_listed() {
     // The parent is still said to be open.
-    let mut lineage = Lineage::begin(&[listed("b", Some("a"), false), listed("a", None, false)], true, Some(1000));
+    let mut lineage = begin(&[listed("b", Some("a"), false), listed("a", None, false)], true, Some(1000));
     assert_eq!(readable(&lineage), ["a"]);
     lineage.drained("a");
     assert_eq!(readable(&lineage), ["b"]);
@@ -49,7 +53,7 @@ fn a_child_waits_for_its_parent_however_they_are_listed() {
 
 #[test]
 fn a_shard_is_remembered_until_those_that_continue_it_have_started() {
-    let mut lineage = Lineage::begin(&[listed("a", None, false)], true, Some(0));
+    let mut lineage = begin(&[listed("a", None, false)], true, Some(0));
     lineage.observe(&[listed("a", None, true), listed("b", Some("a"), false)], true, Some(10));
     lineage.drained("a");
     let only_b = [listed("b", Some("a"), false)];
@@ -68,7 +72,7 @@ fn what_was_trimmed_is_a_gap() {
     const HOUR: u64 = 3600;
     let gaps =
         |lineage: &Lineage| lineage.gaps().map(|(id, gap)| (id.to_owned(), gap.from, gap.to)).collect::<Vec<_>>();
-    let begin = || Lineage::begin(&[listed("a", None, false)], true, Some(HOUR));
+    let begin = || begin(&[listed("a", None, false)], true, Some(HOUR));
 
     // The service says so.
     let mut lineage = begin();
@@ -116,7 +120,7 @@ fn what_was_trimmed_is_a_gap() {
 #[test]
 fn drained_to_a_moment() {
     let listing = [listed("a", None, false), listed("b", None, true)];
-    let mut lineage = Lineage::begin(&listing, true, Some(100));
+    let mut lineage = begin(&listing, true, Some(100));
     lineage.drained("b");
     lineage.done("a", "1", Some(101));
     assert_eq!(lineage.drained_to(100), None, "a second later is not yet later");
@@ -130,19 +134,19 @@ fn drained_to_a_moment() {
     assert_eq!(lineage.drained_to(100), Some(vec![("a", Way::Record), ("b", Way::Closed), ("c", Way::Quiet)]));
     assert_eq!(lineage.drained_to(101), None);
 
-    let mut lineage = Lineage::begin(&listing[1..], true, Some(100));
+    let mut lineage = begin(&listing[1..], true, Some(100));
     lineage.drained("b");
     assert_eq!(lineage.drained_to(0), None);
     lineage.observe(&listing[1..], false, Some(101));
     assert_eq!(lineage.drained_to(1000), Some(vec![("b", Way::Closed)]), "nothing continues it any more");
 
-    let mut nothing = Lineage::begin(&[], true, Some(100));
+    let mut nothing = begin(&[], true, Some(100));
     assert_eq!(nothing.drained_to(0), None, "its first shard is not listed yet");
     nothing.observe(&[], false, Some(101));
     assert_eq!(nothing.drained_to(0), Some(vec![]));
 
     // What continues a shard that was still written to after the moment need not be read for it.
-    let mut lineage = Lineage::begin(&listing[..1], true, Some(100));
+    let mut lineage = begin(&listing[..1], true, Some(100));
     lineage.done("a", "1", Some(105));
     lineage.observe(&[listed("d", Some("a"), false)], true, Some(106));
     assert_eq!(lineage.drained_to(100), Some(vec![("a", Way::Record)]));
@@ -150,7 +154,7 @@ fn drained_to_a_moment() {
 
 #[test]
 fn a_quiet_shard_is_not_written_down_all_the_time() {
-    let mut lineage = Lineage::begin(&[listed("a", None, false)], true, Some(0));
+    let mut lineage = begin(&[listed("a", None, false)], true, Some(0));
     assert_eq!(lineage.changes().unwrap().rows.shards.len(), 1);
     for second in (0..=2 * STALE).step_by(60) {
         lineage.observe(&[listed("a", None, false)], true, Some(second));
@@ -318,7 +322,7 @@ impl World {
                 let continued: BTreeSet<usize> = order.iter().filter_map(|shard| self.shards[*shard].parent).collect();
                 let ended = order.iter().filter(|shard| self.shards[**shard].closed.is_some());
                 self.ended_before = ended.filter(|shard| continued.contains(shard)).copied().collect();
-                self.lineage = Some(Lineage::begin(&listing, enabled, Some(self.now)));
+                self.lineage = Some(begin(&listing, enabled, Some(self.now)));
             }
             Some(lineage) => lineage.observe(&listing, enabled, Some(self.now)),
         }
@@ -340,7 +344,7 @@ impl World {
 
     fn crash(&mut self) {
         if self.lineage.is_some() {
-            self.lineage = Some(Lineage::restore(self.durable.clone()));
+            self.lineage = Some(Lineage::restore(self.durable.clone(), 0));
         }
     }
 
@@ -455,4 +459,71 @@ proptest! {
         }
         world.end();
     }
+}
+
+fn gaps(lineage: &Lineage) -> Vec<(&str, Option<u64>, Option<u64>, u32)> {
+    lineage.gaps().map(|(id, Gap { from, to, pass })| (id, from, to, pass)).collect()
+}
+
+#[test]
+fn from_the_trim_horizon_everything_is_read() {
+    let listing = [listed("a", None, true), listed("b", Some("a"), false), listed("c", None, false)];
+    let mut lineage = Lineage::begin("stream", From::TrimHorizon, 0, &listing, true, Some(1000));
+    assert_eq!(readable(&lineage), ["a", "c"]);
+    assert!(!lineage.is_before_start(Some(0)));
+    // Not begun with for a day, something of unknown age was lost.
+    let day = RETENTION + 1000;
+    lineage.done("c", "1", Some(1000));
+    lineage.observe(&listing, true, Some(day));
+    assert_eq!(gaps(&lineage), [("a", Some(0), Some(day), 0), ("b", Some(0), Some(day), 0)]);
+}
+
+#[test]
+fn a_later_whole_pass_makes_a_gap_good() {
+    let listing = [listed("a", None, false), listed("b", None, false)];
+    let mut lineage = Lineage::begin("stream", From::Now, 3, &listing, true, Some(1000));
+    assert_eq!(lineage.pass_wanted(), 4);
+    lineage.pass_began(4);
+    lineage.trimmed("a", Some(2000));
+    // Pages of it were read before the loss was found.
+    lineage.pass_ended(4);
+    assert_eq!((lineage.pass_wanted(), gaps(&lineage)), (5, vec![("a", Some(1000), Some(2000), 4)]));
+    lineage.pass_began(5);
+    lineage.trimmed("b", Some(3000));
+    lineage.changes();
+    lineage.pass_ended(5);
+    assert_eq!((lineage.pass_wanted(), gaps(&lineage)), (6, vec![("b", Some(1000), Some(3000), 5)]));
+    let change = lineage.changes().unwrap();
+    assert!(matches!(&change.rows.shards[..], [ShardRow { id, gap: None, .. }] if id == "a"), "{change:?}");
+    let mut again = Lineage::restore(LineageRows { shards: Vec::new(), ..change.rows }, 5);
+    assert_eq!(again.pass_wanted(), 4);
+    again.pass_ended(6);
+    assert_eq!(again.changes(), None);
+}
+
+#[test]
+fn another_stream_is_a_gap_and_a_start() {
+    let mut before = begin(&[listed("a", None, false), listed("b", None, true)], true, Some(1000));
+    before.done("a", "1", Some(1500));
+    let rows = before.changes().unwrap().rows;
+    let listing = [listed("c", None, true), listed("d", Some("c"), false)];
+    let mut lineage = Lineage::replace(rows, "another", 2, &listing, true, Some(9000));
+    assert_eq!(gaps(&lineage), [("a", Some(1500), Some(9000), 2), ("b", Some(1000), Some(9000), 2)]);
+    assert_eq!((readable(&lineage), lineage.pass_wanted(), lineage.start()), (vec!["c"], 3, None));
+    let rows = lineage.changes().unwrap().rows;
+    assert_eq!((rows.stream.as_str(), rows.pass, rows.shards.len()), ("another", 2, 4));
+    lineage.pass_ended(3);
+    for _ in 0..ABSENT_LISTINGS {
+        lineage.observe(&listing, true, Some(9001));
+    }
+    assert_eq!(lineage.changes().unwrap().forgotten, ["a", "b"]);
+}
+
+#[test]
+fn children_may_be_told_apart_from_a_listing() {
+    let mut lineage = begin(&[listed("a", None, true)], true, Some(0));
+    lineage.drained("a");
+    lineage.observe_children(&[listed("b", Some("a"), false)]);
+    lineage.observe_children(&[listed("b", Some("a"), false)]);
+    assert_eq!(readable(&lineage), ["b"]);
 }

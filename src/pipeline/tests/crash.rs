@@ -43,7 +43,7 @@ impl Crash {
         let stop = Stop::default();
         let settings = self.world.settings.clone();
         tokio::select! {
-            report = run(ports, journal, policy, settings, &stop) => {
+            report = run(ports, None, journal, policy, settings, &stop) => {
                 assert_eq!(report.unwrap().ended, Ended::Complete);
                 true
             }

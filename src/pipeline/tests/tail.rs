@@ -10,10 +10,42 @@ use tokio::time::{Instant, advance, sleep};
 use super::world::{World, at_update, before_update, customer, customer_with, key, names};
 use crate::item::Value;
 use crate::keyring::Keyring;
-use crate::migration::{FailureKind, Place, Way};
-use crate::pipeline::{Ended, Event, RunError, Stop, TailReport, Until, tail};
+use crate::migration::{FailureKind, From, Place, Way};
+use crate::pipeline::{Ended, Event, Follow, Report, RunError, Stop, TailReport, Until, tail};
 use crate::store::{Journal, Listing, Records, Shards, ShardsError, Start, StoreClass, Table};
 use crate::testing::{FaultyKeyring, KeyFault, MemoryShards, MemoryTable, TableFault, Tripwire, View};
+
+fn follow(shards: Arc<impl Shards + 'static>, until: Until) -> Follow {
+    Follow { shards, from: From::Now, until }
+}
+
+/// A report of a tail, with its part of the stream within reach.
+#[derive(Debug)]
+struct Tailed {
+    report: Report,
+    tail: TailReport,
+}
+
+impl std::ops::Deref for Tailed {
+    type Target = TailReport;
+
+    fn deref(&self) -> &TailReport {
+        &self.tail
+    }
+}
+
+impl Tailed {
+    /// How it is known of each shard that it is drained.
+    fn ways(&self) -> Vec<(String, Way)> {
+        self.tail.drained.clone().expect("it is drained").ways
+    }
+}
+
+impl std::convert::From<Report> for Tailed {
+    fn from(report: Report) -> Self {
+        Self { tail: report.tail.clone().expect("the stream was followed"), report }
+    }
+}
 
 struct Streamed {
     world: World,
@@ -34,15 +66,15 @@ impl Streamed {
         customers.for_each(|i| drop(self.world.table.put(customer(i)).unwrap()));
     }
 
-    async fn tail_on(&self, table: Arc<dyn Table>, until: Until, stop: &Stop) -> Result<TailReport, RunError> {
+    async fn tail_on(&self, table: Arc<dyn Table>, until: Until, stop: &Stop) -> Result<Tailed, RunError> {
         let journal = Arc::clone(&self.world.journal) as Arc<dyn Journal>;
-        let shards = Arc::clone(&self.shards) as Arc<dyn Shards>;
         let policy = Arc::new(self.world.policy.clone());
-        tail(self.world.ports(table), shards, journal, policy, self.world.settings.clone(), until, stop).await
+        let (ports, settings) = (self.world.ports(table), self.world.settings.clone());
+        tail(ports, follow(Arc::clone(&self.shards), until), journal, policy, settings, stop).await.map(Tailed::from)
     }
 
     /// Reads until the stream is drained.
-    async fn drain(&self) -> TailReport {
+    async fn drain(&self) -> Tailed {
         let table = Arc::clone(&self.world.table) as Arc<dyn Table>;
         let report = self.tail_on(table, Until::Drained, &Stop::default()).await.unwrap();
         assert!(report.drained.is_some() && report.tally.balances(), "{report:?}");
@@ -50,7 +82,7 @@ impl Streamed {
     }
 
     /// Reads while something happens, and stops gently when that is over.
-    async fn tail_while(&self, table: Arc<dyn Table>, work: impl Future<Output = ()>) -> TailReport {
+    async fn tail_while(&self, table: Arc<dyn Table>, work: impl Future<Output = ()>) -> Tailed {
         let stop = Stop::default();
         let (report, ()) = tokio::join!(self.tail_on(table, Until::Stopped, &stop), async {
             work.await;
@@ -84,7 +116,7 @@ async fn what_is_written_is_sealed_whatever_the_view_and_our_own_writes_end_the_
         assert_eq!((first.records, first.tally.current), (14, 7), "{view:?}");
 
         let again = it.drain().await;
-        assert_eq!((again.records, again.kms_requests, it.world.table.counts().written), (0, 0, 7), "{view:?}");
+        assert_eq!((again.records, again.report.kms_requests, it.world.table.counts().written), (0, 0, 7), "{view:?}");
         // Sealed items of an application's own, already at target, cost no key.
         for item in it.world.table.items() {
             let key = names().key_of(&item).unwrap();
@@ -92,7 +124,7 @@ async fn what_is_written_is_sealed_whatever_the_view_and_our_own_writes_end_the_
             it.world.table.put(item).unwrap();
         }
         let third = it.drain().await;
-        assert_eq!((third.records, third.tally.current, third.kms_requests), (14, 7, 0), "{view:?}");
+        assert_eq!((third.records, third.tally.current, third.report.kms_requests), (14, 7, 0), "{view:?}");
         assert_eq!(it.world.table.counts().written, 7, "{view:?}");
     }
 }
@@ -138,7 +170,7 @@ async fn a_mixed_item_is_in_the_ledger_until_it_is_put_whole() {
     let report = it.drain().await;
     assert_eq!(it.world.ledger().await, [(key(0).to_string(), FailureKind::Mixed)]);
     assert_eq!((report.tally.failed, it.world.table.counts().written), (1, 2));
-    let detail = &report.failures[0].detail;
+    let detail = &report.report.failures[0].detail;
     assert!(detail.contains(&it.shards.open()[0]) && detail.contains("sequence number 104"), "{detail}");
     // What is not signed mends nothing, in a batch of its own and with others.
     set("visits", "7");
@@ -205,7 +237,7 @@ async fn shards_are_read_as_they_split_and_the_report_says_how_they_are_drained(
     let report = it.drain().await;
     it.world.demand_all(60).await;
     assert_eq!(it.world.table.counts().written, 60);
-    let ways = report.drained.unwrap();
+    let ways = report.ways();
     assert_eq!(ways.len(), 6);
     for (id, way) in ways {
         let closed = id == root || id == children[1];
@@ -223,7 +255,7 @@ async fn shards_are_read_as_they_split_and_the_report_says_how_they_are_drained(
 
     it.shards.disable();
     let report = it.drain().await;
-    assert!(report.drained.unwrap().iter().all(|(_, way)| *way == Way::Closed));
+    assert!(report.ways().iter().all(|(_, way)| *way == Way::Closed));
     assert!(it.places().await.iter().all(|(_, place)| *place == Place::Drained));
 }
 
@@ -235,7 +267,7 @@ async fn one_empty_answer_is_no_end() {
     it.shards.answer_empty(9);
     let began = Instant::now();
     let report = it.drain().await;
-    assert_eq!((report.records, report.drained), (6, Some(vec![(it.shards.open().remove(0), Way::Quiet)])));
+    assert_eq!((report.records, report.ways()), (6, vec![(it.shards.open().remove(0), Way::Quiet)]));
     assert!(began.elapsed() >= Duration::from_secs(45), "nine answers, then 30 s: {:?}", began.elapsed());
 }
 
@@ -249,7 +281,7 @@ async fn a_record_from_later_proves_that_all_before_is_done() {
         it.put(3..4);
     });
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    assert_eq!(report.drained, Some(vec![(it.shards.open().remove(0), Way::Record)]));
+    assert_eq!(report.ways(), vec![(it.shards.open().remove(0), Way::Record)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,6 +336,10 @@ struct Slow(Arc<MemoryShards>);
 
 #[async_trait]
 impl Shards for Slow {
+    fn arn(&self) -> &str {
+        self.0.arn()
+    }
+
     async fn list(&self, after: Option<&str>) -> Result<Listing, ShardsError> {
         self.0.list(after).await
     }
@@ -331,11 +367,12 @@ async fn what_is_trimmed_under_an_iterator_is_a_gap() {
     let (shards, stop) = (Arc::new(Slow(Arc::clone(&it.shards))), Stop::default());
     let (journal, policy) = (Arc::clone(&it.world.journal), Arc::new(it.world.policy.clone()));
     let (ports, settings) = (it.world.ports(it.table()), it.world.settings.clone());
-    let (report, ()) = tokio::join!(tail(ports, shards, journal, policy, settings, Until::Stopped, &stop), async {
-        sleep(Duration::from_mins(5)).await;
-        stop.gently.cancel();
-    });
-    assert_eq!(report.unwrap().gaps.len(), 1);
+    let (report, ()) =
+        tokio::join!(tail(ports, follow(shards, Until::Stopped), journal, policy, settings, &stop), async {
+            sleep(Duration::from_mins(5)).await;
+            stop.gently.cancel();
+        });
+    assert_eq!(report.unwrap().tail.unwrap().gaps.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,7 +402,7 @@ async fn a_batch_that_was_cut_is_read_again() {
     it.put(0..5);
     it.world.settings.max_items = Some(2);
     let report = it.tail_on(it.table(), Until::Drained, &Stop::default()).await.unwrap();
-    assert!(report.limit && report.drained.is_none());
+    assert!(report.report.ended == Ended::Limit && report.drained.is_none());
     assert_eq!((report.tally.rewritten, report.tally.skipped), (2, 3));
     it.world.settings.max_items = None;
     it.drain().await;
@@ -450,8 +487,8 @@ impl Crash {
         let shards = wire.wire(Arc::clone(&self.it.shards));
         let (policy, settings, stop) = (Arc::new(world.policy.clone()), world.settings.clone(), Stop::default());
         tokio::select! {
-            report = tail(ports, shards, journal, policy, settings, Until::Drained, &stop) => {
-                assert!(report.unwrap().drained.is_some());
+            report = tail(ports, follow(shards, Until::Drained), journal, policy, settings, &stop) => {
+                assert!(report.unwrap().tail.unwrap().drained.is_some());
                 true
             }
             () = wire.tripped() => false,

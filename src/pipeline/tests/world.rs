@@ -95,7 +95,7 @@ impl World {
 
     pub(super) async fn run_on(&self, table: Arc<dyn Table>, stop: &Stop) -> Result<Report, RunError> {
         let journal = Arc::clone(&self.journal) as Arc<dyn Journal>;
-        run(self.ports(table), journal, Arc::new(self.policy.clone()), self.settings.clone(), stop).await
+        run(self.ports(table), None, journal, Arc::new(self.policy.clone()), self.settings.clone(), stop).await
     }
 
     /// Has the job seal with this key from now on.

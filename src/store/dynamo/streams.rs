@@ -48,6 +48,10 @@ impl DynamoShards {
 
 #[async_trait]
 impl Shards for DynamoShards {
+    fn arn(&self) -> &str {
+        &self.arn
+    }
+
     async fn list(&self, after: Option<&str>) -> Result<Listing, ShardsError> {
         let date = Date::default();
         let request = self.client.describe_stream().stream_arn(&self.arn);

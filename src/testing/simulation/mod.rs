@@ -246,7 +246,7 @@ impl Simulation<'_> {
             if life.keys {
                 run_keys(ports, journal, policy, settings, &keys, &stop).await
             } else {
-                run(ports, journal, policy, settings, &stop).await
+                run(ports, None, journal, policy, settings, &stop).await
             }
         };
         let stopping = async {
