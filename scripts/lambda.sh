@@ -29,8 +29,7 @@ if ! { "$venv/bin/python" -m ziglang version && "$venv/bin/cargo-zigbuild" -V &&
     "$venv/bin/pip" install --quiet ziglang cargo-zigbuild cfn-lint
 fi
 target=x86_64-unknown-linux-gnu
-# Every target folder but the host's needs its standard library; without rustup the host's has to do.
-! command -v rustup >/dev/null || rustup target add --toolchain "$(rustup show active-toolchain | cut -d' ' -f1)" $target 2>/dev/null
+! command -v rustup >/dev/null || rustup --quiet target add $target
 PATH=$venv/bin:$PATH CARGO_TARGET_DIR=$cache/lambda-target CARGO_PROFILE_RELEASE_STRIP=symbols \
     cargo zigbuild --locked --release --no-default-features --features lambda --bin reseal-lambda --target $target.$glibc
 binary=$cache/lambda-target/$target/release/reseal-lambda

@@ -278,6 +278,7 @@ async fn what_a_run_is_refused_for_a_function_is() {
     ran(&mut command(&bench)).expect(2, &["started by AWS Lambda only", "docs/LAMBDA.md"]);
     refused(command(&bench).env_remove("RESEAL_CONCURRENCY"), 2, &["RESEAL_CONCURRENCY", "reserved concurrency"]);
     refused(command(&bench).env("RESEAL_CONCURRENCY", "0"), 2, &["RESEAL_CONCURRENCY"]);
+    refused(command(&bench).env("RESEAL_CONCURRENCY", "501"), 3, &["501 environments", "budget of KMS requests"]);
     refused(command(&bench).env("RESEAL_JOB", bench.path("absent.toml")), 2, &["absent.toml"]);
     bench.job(&[("readers = \"accept-both\"\n", "")]);
     refused(&mut command(&bench), 3, &["readers = \"accept-both\""]);

@@ -86,7 +86,7 @@ async fn begin() -> Result<Function, Failure> {
         sources: source_keyrings(&job).await?,
         observer: Arc::clone(&heard) as Arc<dyn Observer>,
     };
-    let batches = Batches::new(ports, Arc::new(policy), shared(settings, environments));
+    let batches = Batches::new(ports, Arc::new(policy), shared(settings, environments)?);
     Ok(Function { batches, keys, table: facts.arn, heard })
 }
 
@@ -117,17 +117,21 @@ fn environments(stated: Option<&str>) -> Result<NonZeroU32, Failure> {
     })
 }
 
-/// The share of one environment in the budgets.
-fn shared(settings: Settings, environments: NonZeroU32) -> Settings {
-    let share = |budget: Option<NonZeroU32>| {
-        budget.map(|budget| NonZeroU32::new(budget.get() / environments).unwrap_or(NonZeroU32::MIN))
+/// The share of one environment in the budgets, which are the table's.
+fn shared(settings: Settings, environments: NonZeroU32) -> Result<Settings, Failure> {
+    let share = |name: &str, budget: Option<NonZeroU32>| match budget.map(|budget| budget.get() / environments) {
+        None => Ok(None),
+        Some(share) => NonZeroU32::new(share).map(Some).ok_or_else(|| {
+            let problem = format!("{CONCURRENCY}: {environments} environments cannot share the budget of {name}");
+            Failure::new(Exit::Refused, problem, "reserve less concurrency, or allow more under [budget]")
+        }),
     };
-    Settings {
-        read_units: share(settings.read_units),
-        write_units: share(settings.write_units),
-        kms_requests: share(settings.kms_requests),
+    Ok(Settings {
+        read_units: share("read units", settings.read_units)?,
+        write_units: share("write units", settings.write_units)?,
+        kms_requests: share("KMS requests", settings.kms_requests)?,
         ..settings
-    }
+    })
 }
 
 /// The way back takes encryption away: it has to be asked for twice.
