@@ -25,7 +25,7 @@ Exit codes:
   3  refused before anything was written
   4  completed with failed items
   5  stopped by a signal or a limit; the same command goes on from there
-  6  the last pass still found work
+  6  work is left: the last pass found some, or the stream has lost records
 
 AWS credentials, profile, Region and endpoints come from where the AWS CLI takes them.
 RESEAL_LOG=debug prints diagnostics on standard error.";
@@ -37,6 +37,9 @@ pub(super) enum Command {
     Plan(PlanArgs),
     /// Bring every item of the table to the job's target; without --execute the same as plan
     Run(RunArgs),
+    /// Follow the table's stream and bring what applications write to the target, until stopped; without --execute the
+    /// same as plan
+    Tail(TailArgs),
     /// Open every item of the table and count what is at target; writes nothing
     Verify(VerifyArgs),
     /// Look at, open or seal single items: DynamoDB JSON lines from standard input to standard output
@@ -64,6 +67,55 @@ pub(super) struct PlanArgs {
 /// Arguments of `run`.
 #[derive(Debug, ClapArgs)]
 pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) work: WorkArgs,
+    /// Look only at the items with these keys: DynamoDB JSON lines
+    #[arg(long, value_name = "FILE", conflicts_with = "tail")]
+    pub(super) keys: Option<PathBuf>,
+    /// Passes over the table at most; each but the last is followed by another if it rewrote anything, or, with --tail,
+    /// if the stream has lost records meanwhile
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub(super) max_passes: NonZeroU32,
+    /// Follow the table's stream as well, from before the first page until all of it is done: then everything is at
+    /// target that was written before the last page was read, after one pass
+    #[arg(long)]
+    pub(super) tail: bool,
+    /// Enable a stream of new and old images if the table has none
+    #[arg(long, requires = "tail")]
+    pub(super) create_stream: bool,
+    /// Go on following the stream when everything is done, until stopped
+    #[arg(long, requires = "tail")]
+    pub(super) keep_tailing: bool,
+}
+
+/// Arguments of `tail`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct TailArgs {
+    #[command(flatten)]
+    pub(super) work: WorkArgs,
+    /// Where to begin if this job never followed the stream; later it goes on from its checkpoint [default: now]
+    #[arg(long, value_enum)]
+    pub(super) from: Option<Origin>,
+    /// End when everything is done that was written before the command began
+    #[arg(long)]
+    pub(super) until_drained: bool,
+    /// Enable a stream of new and old images if the table has none
+    #[arg(long)]
+    pub(super) create_stream: bool,
+}
+
+/// Where a stream is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Origin {
+    /// What is written from now on
+    Now,
+    /// The oldest record that the stream keeps: up to 24 hours
+    TrimHorizon,
+}
+
+/// Arguments of the commands that write.
+#[derive(Debug, ClapArgs)]
+pub(super) struct WorkArgs {
     /// The job file
     #[arg(long, value_name = "FILE")]
     pub(super) job: PathBuf,
@@ -73,15 +125,9 @@ pub(super) struct RunArgs {
     /// Rewrite at most this many items, then stop
     #[arg(long, value_name = "N")]
     pub(super) max_items: Option<NonZeroU64>,
-    /// Look only at the items with these keys: DynamoDB JSON lines
-    #[arg(long, value_name = "FILE")]
-    pub(super) keys: Option<PathBuf>,
     /// Where checkpoints and the failure ledger are kept [default: the user's state directory]
     #[arg(long, value_name = "DIR")]
     pub(super) state_dir: Option<PathBuf>,
-    /// Passes over the table at most; each but the last is followed by another if it rewrote anything
-    #[arg(long, value_name = "N", default_value = "5")]
-    pub(super) max_passes: NonZeroU32,
     /// How changes are sent
     #[arg(long, value_enum, default_value_t = Writer::Batch)]
     pub(super) writer: Writer,
@@ -103,6 +149,9 @@ pub(super) struct DemoArgs {
     /// What the customers and the applications are made from
     #[arg(long, value_name = "N", default_value = "1")]
     pub(super) seed: u64,
+    /// Keep tables and keys in this folder, for `reseal local --data`, with the job and some sealed items
+    #[arg(long, value_name = "DIR")]
+    pub(super) keep: Option<PathBuf>,
 }
 
 /// Arguments of `verify`.

@@ -17,9 +17,11 @@ mod output;
 mod plan;
 mod preflight;
 mod progress;
+mod report;
 mod resolve;
 mod run;
 mod signals;
+mod stream;
 mod verify;
 
 pub use args::Args;
@@ -53,6 +55,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Plan(args) => run::plan(&args).await,
         Command::Run(args) => run::run(args).await,
+        Command::Tail(args) => run::tail(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Item(command) => item::run(command).await,
         #[cfg(feature = "local")]

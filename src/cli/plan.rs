@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::output;
 use super::preflight::Objection;
 use super::resolve::Plan;
+use super::stream::{enabled, unseen};
 use crate::migration::{Census, Target};
 use crate::pipeline::Settings;
 use crate::store::{Capacity, Known, Scan, StreamFacts, Table, TableFacts};
@@ -175,19 +176,11 @@ fn table(facts: &TableFacts) -> Vec<String> {
     lines
 }
 
-fn enabled(facts: &TableFacts) -> Option<&StreamFacts> {
-    facts.stream.as_ref().filter(|stream| stream.enabled)
-}
-
 /// The stream, and what its view is enough for.
 fn stream(stream: &StreamFacts) -> String {
     let unknown = || "unknown".to_owned();
     let (view, arn) = (stream.view.clone().unwrap_or_else(unknown), stream.arn.clone().unwrap_or_else(unknown));
-    let enough = match view.as_str() {
-        "NEW_AND_OLD_IMAGES" => "enough to follow every change without reading the table",
-        "NEW_IMAGE" => "enough to follow every change, but not to see every partial update of a sealed item",
-        _ => "each changed item must be read besides, and not every partial update of a sealed item shows",
-    };
+    let enough = unseen(stream).unwrap_or("enough to follow every change without reading the table");
     format!("{view}, {arn}: {enough}")
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use super::output;
+use super::{output, report};
 
 use crate::migration::Tally;
 use crate::pipeline::{Event, Observer};
@@ -26,7 +26,11 @@ struct Shown {
 
 #[derive(Default)]
 struct State {
+    /// Of the present pass.
     tally: Tally,
+    /// Of the stream.
+    tailed: Tally,
+    following: bool,
     rates: Rates,
     /// Seconds by which the tail is behind.
     behind: Option<u64>,
@@ -92,15 +96,19 @@ impl Observer for Shown {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::PassBegan { pass, resumed, .. } => {
-                *state = State::default();
+                state.tally = Tally::default();
                 self.bar.set_position(0);
                 self.bar.set_prefix(format!("pass {pass}{}", if *resumed { " (resumed)" } else { "" }));
             }
-            Event::PageDone { tally, read_units, write_units, kms_requests, .. } => {
-                state.tally += *tally;
+            Event::PageDone { shard, tally, read_units, write_units, kms_requests, .. } => {
                 state.waiting.clear();
                 state.rates.add([*read_units, *write_units, *kms_requests as f64]);
-                self.bar.set_position(state.tally.scanned);
+                if shard.is_none() {
+                    state.tally += *tally;
+                    self.bar.set_position(state.tally.scanned);
+                } else {
+                    state.tailed += *tally;
+                }
             }
             Event::Failed { key, kind, detail } => self.note(&format!("failed {key}: {kind}: {detail}")),
             Event::Holding { reason } => {
@@ -112,11 +120,15 @@ impl Observer for Shown {
             Event::Gap { shard, .. } => {
                 self.note(&format!("records of {shard} were lost unread: the table must be scanned again"));
             }
-            Event::Following { start, resumed, .. } => self.note(&match (start, resumed) {
-                (_, true) => "following the stream from the checkpoint".to_owned(),
-                (Some(_), false) => "following the stream from now on".to_owned(),
-                (None, false) => "following the stream from its oldest record".to_owned(),
-            }),
+            Event::Following { start, resumed, .. } => {
+                state.following = true;
+                self.note(match (start, resumed) {
+                (_, true) => "following the stream from the checkpoint",
+                (Some(_), false) => "following the stream from now on",
+                (None, false) => "following the stream from its oldest record",
+            });
+            }
+            Event::Exposed { exposed, .. } => self.note(&format!("within the last hour {}", report::exposure(exposed))),
             Event::Health { behind, .. } => state.behind = *behind,
             Event::FallingBehind { field, needed, budget } => self.note(&format!(
                 "applications write more than the budget lets reseal follow: budget.{field} is {budget}, about {needed} \
@@ -129,11 +141,16 @@ impl Observer for Shown {
                 tally.scanned, tally.rewritten, tally.current, tally.superseded, tally.failed
             )),
         }
-        let State { tally, rates, behind, waiting } = &*state;
-        let behind = behind.map_or_else(String::new, |seconds| format!(", stream {seconds} s behind"));
+        let State { tally, tailed, following, rates, behind, waiting } = &*state;
+        let stream = if *following {
+            let behind = behind.map_or_else(String::new, |seconds| format!(", {seconds} s behind"));
+            format!("; stream: {} rewritten, {} failed{behind}", tailed.rewritten, tailed.failed)
+        } else {
+            String::new()
+        };
         let [read, write, kms] = rates.per_second;
         self.bar.set_message(format!(
-            "{} rewritten, {} failed, {read:.0} RCU/s, {write:.0} WCU/s, {kms:.0} KMS/s{behind} {waiting}",
+            "{} rewritten, {} failed, {read:.0} RCU/s, {write:.0} WCU/s, {kms:.0} KMS/s{stream} {waiting}",
             tally.rewritten, tally.failed
         ));
     }

@@ -1,57 +1,113 @@
-//! `reseal run`: brings the table to the target. Without `--execute` it is `reseal plan`.
+//! `reseal run` and `reseal tail`: bring the table, or what is written to it, to the target. Without `--execute` they are
+//! `reseal plan`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::args::{PlanArgs, RunArgs, Writer};
+use super::args::{PlanArgs, RunArgs, TailArgs, WorkArgs, Writer};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::job::{Job, Target};
 use super::progress::Progress;
 use super::resolve::Plan;
-use super::{keyrings, output, plan, signals};
+use super::stream::{self, Asked};
+use super::{keyrings, plan, report, signals};
 use crate::aws::{Access, AwsConfig};
 use crate::item::{Key, KeyNames, json};
 use crate::keyring::Keyring;
-use crate::pipeline::{self, Ended, Ports, Report, Stop};
-use crate::store::{DynamoTable, SqliteJournal, TableLock, Via, state_home};
+use crate::pipeline::{self, Follow, Ports, Report, RunError, Stop, Until};
+use crate::store::{DynamoTable, Journal, SqliteJournal, TableLock, Via, state_home};
 
 /// Runs the job, or shows its plan.
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
-    let job = Job::read(&args.job)?;
+    let job = Job::read(&args.work.job)?;
     let keys = args.keys.as_deref().map(|file| read_keys(file, &job.schema.keys)).transpose()?;
-    if !args.execute {
-        return show(job, args.json).await;
+    if !args.work.execute {
+        return show(job, args.work.json).await;
     }
-    // What the job alone decides comes before any request.
-    job.readiness()?;
-    demand_consent(&job, args.i_understand_this_removes_encryption)?;
-    let config = standard_aws().await?;
-    let mut plan = Plan::resolve(job, &config).await?;
-    plan.demand()?;
-    plan.settings.max_items = args.max_items.map(std::num::NonZeroU64::get);
-    plan.settings.max_passes = args.max_passes.get();
-    plan.settings.writer = match args.writer {
-        Writer::Batch => Via::Batch,
-        Writer::UpdateItem => Via::Single,
-    };
-    let target = target_keyring(&plan.job).await?;
-    let sources = source_keyrings(&plan.job).await?;
-    let folder = state_folder(args.state_dir.as_deref(), &args.job, &plan.facts.arn)?;
-    let _lock = TableLock::acquire(&state_home()?, &plan.facts.arn, plan.facts.id.as_deref())?;
-    let journal = SqliteJournal::open(&folder, &plan.job.schema.keys, &plan.fingerprint, &now())?;
-    let table = DynamoTable::new(&config, plan.job.table.clone(), plan.job.schema.keys.clone());
-    let progress = Progress::start(plan.facts.items, args.json);
-    let ports = Ports { table: Arc::new(table), target, sources, observer: progress.observer() };
-    let stop = signals::listen()?;
-    let report = execute(plan, ports, Arc::new(journal), keys, &stop).await;
-    progress.finish();
-    let report = report?;
-    tell(&report, &folder, args.json)?;
-    Ok(exit(&report))
+    let until = if args.keep_tailing { Until::Stopped } else { Until::Drained };
+    let asked = args.tail.then_some(Asked { from: None, until, create: args.create_stream });
+    let mut work = Work::prepare(&args.work, job, asked).await?;
+    work.plan.settings.max_passes = args.max_passes.get();
+    work.done(async |Work { plan, ports, journal, follow, .. }, stop| {
+        let (journal, policy, settings) = (Arc::clone(journal), Arc::new(plan.policy.clone()), plan.settings.clone());
+        match keys {
+            Some(keys) => pipeline::run_keys(ports.clone(), journal, policy, settings, &keys, stop).await,
+            None => pipeline::run(ports.clone(), follow.clone(), journal, policy, settings, stop).await,
+        }
+    })
+    .await
+}
+
+/// Follows the table's stream, or shows the job's plan.
+pub(super) async fn tail(args: TailArgs) -> Result<Exit, Failure> {
+    let job = Job::read(&args.work.job)?;
+    if !args.work.execute {
+        return show(job, args.work.json).await;
+    }
+    let until = if args.until_drained { Until::Drained } else { Until::Stopped };
+    let asked = Asked { from: args.from, until, create: args.create_stream };
+    let work = Work::prepare(&args.work, job, Some(asked)).await?;
+    work.done(async |Work { plan, ports, journal, follow, .. }, stop| {
+        let follow = follow.clone().expect("it was asked for");
+        let (journal, policy, settings) = (Arc::clone(journal), Arc::new(plan.policy.clone()), plan.settings.clone());
+        pipeline::tail(ports.clone(), follow, journal, policy, settings, stop).await
+    })
+    .await
+}
+
+/// A job that may write, with all that it needs.
+struct Work {
+    plan: Plan,
+    ports: Ports,
+    journal: Arc<dyn Journal>,
+    follow: Option<Follow>,
+    progress: Progress,
+    json: bool,
+    folder: PathBuf,
+    _lock: TableLock,
+}
+
+impl Work {
+    /// Demands what a job that writes must state and fulfil, and makes what it works with.
+    async fn prepare(args: &WorkArgs, job: Job, asked: Option<Asked>) -> Result<Self, Failure> {
+        // What the job alone decides comes before any request.
+        job.readiness()?;
+        demand_consent(&job, args.i_understand_this_removes_encryption)?;
+        let config = standard_aws().await?;
+        let mut plan = Plan::resolve(job, &config).await?;
+        plan.demand()?;
+        plan.settings.max_items = args.max_items.map(std::num::NonZeroU64::get);
+        plan.settings.writer = match args.writer {
+            Writer::Batch => Via::Batch,
+            Writer::UpdateItem => Via::Single,
+        };
+        let target = target_keyring(&plan.job).await?;
+        let sources = source_keyrings(&plan.job).await?;
+        let folder = state_folder(args.state_dir.as_deref(), &args.job, &plan.facts.arn)?;
+        let lock = TableLock::acquire(&state_home()?, &plan.facts.arn, plan.facts.id.as_deref())?;
+        let journal = SqliteJournal::open(&folder, &plan.job.schema.keys, &plan.fingerprint, &now())?;
+        let follow = match asked {
+            Some(asked) => Some(stream::follow(&mut plan, &config, &journal, asked).await?),
+            None => None,
+        };
+        let table = DynamoTable::new(&config, plan.job.table.clone(), plan.job.schema.keys.clone());
+        let progress = Progress::start(plan.facts.items, args.json);
+        let ports = Ports { table: Arc::new(table), target, sources, observer: progress.observer() };
+        Ok(Self { plan, ports, journal: Arc::new(journal), follow, progress, json: args.json, folder, _lock: lock })
+    }
+
+    /// Has it done, and tells what came of it.
+    async fn done(self, engine: impl AsyncFnOnce(&Self, &Stop) -> Result<Report, RunError>) -> Result<Exit, Failure> {
+        let stop = signals::listen()?;
+        let report = engine(&self, &stop).await;
+        self.progress.finish();
+        let report = report?;
+        report::tell(&report, &self.folder, self.json)?;
+        Ok(report::exit(&report))
+    }
 }
 
 /// Shows the job's plan.
@@ -73,20 +129,6 @@ async fn show(job: Job, json: bool) -> Result<Exit, Failure> {
 /// The standard AWS configuration of this process.
 pub(super) async fn standard_aws() -> Result<AwsConfig, Failure> {
     Ok(AwsConfig::load(&Access::default()).await?)
-}
-
-async fn execute(
-    plan: Plan,
-    ports: Ports,
-    journal: Arc<SqliteJournal>,
-    keys: Option<Vec<Key>>,
-    stop: &Stop,
-) -> Result<Report, Failure> {
-    let policy = Arc::new(plan.policy);
-    Ok(match keys {
-        Some(keys) => pipeline::run_keys(ports, journal, policy, plan.settings, &keys, stop).await?,
-        None => pipeline::run(ports, None, journal, policy, plan.settings, stop).await?,
-    })
 }
 
 /// The keyring that wraps, unless the target is plaintext.
@@ -152,89 +194,4 @@ fn read_keys(file: &Path, names: &KeyNames) -> Result<Vec<Key>, Failure> {
             names.key_of(&item).map_err(|error| wrong(i + 1, error.to_string()))
         })
         .collect()
-}
-
-/// The result as `--json` prints it.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Printed<'a> {
-    result: &'static str,
-    passes: Vec<Pass>,
-    open_failures: usize,
-    read_units: f64,
-    write_units: f64,
-    kms_requests: u64,
-    state: &'a Path,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Pass {
-    pass: u32,
-    #[serde(flatten)]
-    tally: crate::migration::Tally,
-}
-
-fn tell(report: &Report, folder: &Path, as_json: bool) -> Result<(), Failure> {
-    let result = match (&report.ended, report.failures.is_empty()) {
-        (Ended::Complete, true) => "complete",
-        (Ended::Complete, false) => "complete-with-failures",
-        (Ended::StillFoundWork, _) => "work-left",
-        (Ended::Limit, _) => "limit",
-        (Ended::Stopped, _) => "stopped",
-        (Ended::Interrupted { .. }, _) => "interrupted",
-    };
-    if as_json {
-        return output::json(&Printed {
-            result,
-            passes: report.passes.iter().map(|(pass, tally)| Pass { pass: *pass, tally: *tally }).collect(),
-            open_failures: report.failures.len(),
-            read_units: report.read_units,
-            write_units: report.write_units,
-            kms_requests: report.kms_requests,
-            state: folder,
-        });
-    }
-    for failure in &report.failures {
-        output::line(format!("failed {}: {}: {}", failure.key, failure.kind.name(), failure.detail))?;
-    }
-    let last = report.passes.last().map_or_else(String::new, |(pass, tally)| {
-        let of = if *pass == 0 { "keys".to_owned() } else { format!("pass {pass}") };
-        format!(
-            "{of}: {} scanned, {} rewritten, {} at target, {} superseded, {} skipped, {} failed; ",
-            tally.scanned, tally.rewritten, tally.current, tally.superseded, tally.skipped, tally.failed
-        )
-    });
-    output::line(format!(
-        "{last}{:.0} read units, {:.0} write units, {} KMS requests",
-        report.read_units, report.write_units, report.kms_requests
-    ))?;
-    output::line(format!("checkpoints and failure ledger: {}", folder.display()))?;
-    output::line(match &report.ended {
-        Ended::Complete if report.failures.is_empty() => {
-            "complete: everything written before the last pass began is at target".to_owned()
-        }
-        Ended::Complete => {
-            format!("complete, but {} items could not be done: see above", report.failures.len())
-        }
-        Ended::StillFoundWork => "the last pass still found work: run again, or stop the plaintext writers".to_owned(),
-        Ended::Stopped => "stopped: the same command goes on from here".to_owned(),
-        Ended::Limit => "stopped at --max-items: run again to go on".to_owned(),
-        Ended::Interrupted { dropped } if dropped.is_empty() => "interrupted: run again to go on".to_owned(),
-        Ended::Interrupted { dropped } => {
-            let lanes: Vec<String> = dropped.iter().map(ToString::to_string).collect();
-            format!("interrupted while segments {} were busy: run again to go on", lanes.join(", "))
-        }
-    })
-}
-
-fn exit(report: &Report) -> Exit {
-    let lost = report.tail.as_ref().is_some_and(|tail| !tail.gaps.is_empty());
-    match &report.ended {
-        Ended::Interrupted { .. } | Ended::Limit => Exit::Interrupted,
-        Ended::StillFoundWork => Exit::WorkLeft,
-        Ended::Complete | Ended::Stopped if lost => Exit::WorkLeft,
-        Ended::Complete | Ended::Stopped if report.failures.is_empty() => Exit::Done,
-        Ended::Complete | Ended::Stopped => Exit::FailedItems,
-    }
 }

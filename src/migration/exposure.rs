@@ -56,6 +56,12 @@ impl Exposure {
         self.all.sum_up()
     }
 
+    /// The hours that are over but for the first so many, in which there were some.
+    #[must_use]
+    pub fn past_since(&self, hours: usize) -> Vec<(u64, Exposed)> {
+        self.past[hours.min(self.past.len())..].to_vec()
+    }
+
     /// Of the items of each hour in which there were some, by its first second since 1970.
     #[must_use]
     pub fn hours(&self) -> Vec<(u64, Exposed)> {
@@ -110,5 +116,6 @@ mod tests {
         let one = |items, p50, max| Exposed { items, p50, p99: max, max };
         assert_eq!(exposure.hours(), [(0, one(1, 1, 1)), (3600, one(2, 3, 9)), (7200, one(1, 5, 5))]);
         assert_eq!(exposure.all().map(|all| all.items), Some(4));
+        assert_eq!((exposure.past_since(1).len(), exposure.past_since(3).len()), (1, 0));
     }
 }

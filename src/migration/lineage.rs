@@ -3,7 +3,6 @@
 //! A state machine without clock or network. It is told of listings and of what was read, and it is rebuilt from its
 //! rows. Times are whole seconds since 1970 of the service's clock, never of this machine's.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a stream keeps its records, in seconds (DynamoDB developer guide, "Data retention limit").
@@ -130,6 +129,8 @@ pub struct Lineage {
     start_pass: u32,
     /// The latest pass.
     pass: u32,
+    /// The latest pass that has ended.
+    ended: u32,
     listed: Option<u64>,
     enabled: bool,
     shards: BTreeMap<String, Shard>,
@@ -203,13 +204,11 @@ impl Lineage {
     ) -> Self {
         let mut lineage = Self::begin(stream, From::TrimHorizon, pass, listing, enabled, at);
         let listed = before.listed;
-        for (id, mut shard) in Self::restore(before, pass).shards {
-            shard.lose(Gap { from: shard.known.or(listed), to: at, pass });
-            shard.place = Place::Gone;
-            if let Entry::Vacant(entry) = lineage.shards.entry(id) {
-                lineage.changed.insert(entry.key().clone());
-                entry.insert(shard);
-            }
+        for (id, shard) in Self::restore(before, pass).shards {
+            let gap = Gap { from: shard.known.or(listed), to: at, pass };
+            let gone = Shard { place: Place::Gone, ..shard };
+            lineage.shards.entry(id.clone()).or_insert(gone).lose(gap);
+            lineage.changed.insert(id);
         }
         lineage
     }
@@ -228,6 +227,7 @@ impl Lineage {
             start,
             start_pass,
             pass,
+            ended: 0,
             listed,
             enabled: true,
             shards: shards.collect(),
@@ -478,6 +478,7 @@ impl Lineage {
 
     /// A pass over the table has ended, every item seen: what was lost before it began is made good.
     pub fn pass_ended(&mut self, number: u32) {
+        self.ended = number;
         for (id, shard) in &mut self.shards {
             if shard.gap.take_if(|gap| gap.pass < number).is_some() {
                 self.changed.insert(id.clone());
@@ -489,6 +490,12 @@ impl Lineage {
     #[must_use]
     pub fn pass_wanted(&self) -> u32 {
         1 + self.gaps().map(|(_, gap)| gap.pass).fold(self.start_pass, u32::max)
+    }
+
+    /// Whether such a pass has ended: with the stream, it is complete.
+    #[must_use]
+    pub fn scanned(&self) -> bool {
+        self.ended >= self.pass_wanted()
     }
 
     /// The second of the start, before which nothing matters; `None` where everything does.

@@ -205,9 +205,10 @@ impl Engine {
     }
 
     /// Tells of a page that is durable, and of what the run consumed so far.
-    pub(super) fn page_done(&self, segment: Option<u32>, tally: Tally) {
+    pub(super) fn page_done(&self, segment: Option<u32>, shard: Option<&str>, tally: Tally) {
         self.tell(&Event::PageDone {
             segment,
+            shard: shard.map(str::to_owned),
             tally,
             read_units: self.read.consumed(),
             write_units: self.write.consumed(),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::migration::Tally;
+use crate::migration::{Exposed, Tally};
 
 /// Something happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -29,8 +29,10 @@ pub enum Event {
     },
     /// A page is done and durable.
     PageDone {
-        /// The segment; `None` for `--keys`.
+        /// The segment; `None` for `--keys` and for the stream.
         segment: Option<u32>,
+        /// The stream's shard, if it is a batch of records.
+        shard: Option<String>,
         /// What became of its items.
         tally: Tally,
         /// Read capacity units that the run consumed so far.
@@ -76,6 +78,14 @@ pub enum Event {
         behind: Option<u64>,
         /// Seconds until the stream no longer keeps that record.
         left: Option<u64>,
+    },
+    /// An hour is over in which items were sealed that applications had left in plaintext.
+    Exposed {
+        /// The first second of the hour since 1970, in the service's time.
+        hour: u64,
+        /// How long they lay.
+        #[serde(flatten)]
+        exposed: Exposed,
     },
     /// Applications write more than the budget lets the tail do.
     FallingBehind {

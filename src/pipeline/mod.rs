@@ -362,7 +362,7 @@ async fn work_on_keys(engine: &Arc<Engine>, journal: &dyn Journal, keys: &[&Key]
     done.extend(gone);
     journal.record(&failures, &done).await?;
     engine.recorded(failures.into_iter().map(|failure| failure.key).collect(), &done);
-    engine.page_done(None, tally);
+    engine.page_done(None, None, tally);
     Ok((tally, cut))
 }
 
@@ -447,7 +447,7 @@ async fn run_lane(
         let (failed, closed) = (failures.iter().map(|failure| failure.key.clone()).collect(), done.clone());
         journal.commit(Commit { segment, cursor: durable.clone(), tally, failures, done }).await?;
         engine.recorded(failed, &closed);
-        engine.page_done(Some(segment), tally);
+        engine.page_done(Some(segment), None, tally);
     }
     Ok(lane_cut)
 }

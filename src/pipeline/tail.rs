@@ -69,6 +69,8 @@ impl std::fmt::Debug for Follow {
 pub struct TailReport {
     /// The second of the start, as the service told it; `None` where it was the oldest record kept.
     pub start: Option<u64>,
+    /// Whether a whole pass over the table has ended that began after the start, and after every loss was found.
+    pub scanned: bool,
     /// To which moment the stream is drained; `None` when that was not waited for, or not reached.
     pub drained: Option<Drained>,
     /// Records read and not older than the start.
@@ -113,6 +115,8 @@ struct Sum {
     records: u64,
     tally: Tally,
     exposure: Exposure,
+    /// Hours of it that were told.
+    hours: usize,
     drained: Option<Drained>,
     limit: bool,
 }
@@ -270,6 +274,7 @@ impl Tail {
         let sum = self.sum.lock().await;
         TailReport {
             start: lineage.start(),
+            scanned: lineage.scanned(),
             drained: sum.drained.clone(),
             records: sum.records,
             tally: sum.tally,
@@ -414,9 +419,13 @@ impl Tail {
                 sum.exposure.add(since, now);
             }
         }
+        for (hour, exposed) in sum.exposure.past_since(sum.hours) {
+            sum.hours += 1;
+            self.engine.tell(&Event::Exposed { hour, exposed });
+        }
         drop(sum);
         if count > 0 {
-            self.engine.page_done(None, tally);
+            self.engine.page_done(None, Some(id), tally);
         }
         self.progress.send_replace(());
         if cut {

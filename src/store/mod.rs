@@ -8,7 +8,7 @@ mod shards;
 mod sqlite;
 mod table;
 
-pub use dynamo::{DynamoShards, DynamoTable, describe};
+pub use dynamo::{DynamoShards, DynamoTable, describe, enable_stream};
 #[cfg(feature = "local")]
 pub(crate) use dynamo::{item_to, key_to};
 pub use facts::{

@@ -98,6 +98,12 @@ impl MemoryShards {
         Self { arn: ARN.to_owned(), view, made: Instant::now(), state: Mutex::new(state) }
     }
 
+    /// The same under another ARN.
+    #[must_use]
+    pub fn named(self, arn: &str) -> Self {
+        Self { arn: arn.to_owned(), ..self }
+    }
+
     /// The service's time, in whole seconds.
     #[must_use]
     pub fn now(&self) -> SystemTime {

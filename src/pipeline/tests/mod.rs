@@ -4,6 +4,7 @@
 mod batch;
 mod budget;
 mod crash;
+mod follow;
 mod ground;
 mod passes;
 mod stop;

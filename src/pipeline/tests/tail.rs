@@ -15,14 +15,14 @@ use crate::pipeline::{Ended, Event, Follow, Report, RunError, Stop, TailReport, 
 use crate::store::{Journal, Listing, Records, Shards, ShardsError, Start, StoreClass, Table};
 use crate::testing::{FaultyKeyring, KeyFault, MemoryShards, MemoryTable, TableFault, Tripwire, View};
 
-fn follow(shards: Arc<impl Shards + 'static>, until: Until) -> Follow {
+pub(super) fn follow(shards: Arc<impl Shards + 'static>, until: Until) -> Follow {
     Follow { shards, from: From::Now, until }
 }
 
 /// A report of a tail, with its part of the stream within reach.
 #[derive(Debug)]
-struct Tailed {
-    report: Report,
+pub(super) struct Tailed {
+    pub(super) report: Report,
     tail: TailReport,
 }
 
@@ -47,13 +47,13 @@ impl std::convert::From<Report> for Tailed {
     }
 }
 
-struct Streamed {
-    world: World,
-    shards: Arc<MemoryShards>,
+pub(super) struct Streamed {
+    pub(super) world: World,
+    pub(super) shards: Arc<MemoryShards>,
 }
 
 impl Streamed {
-    fn of(view: View) -> Self {
+    pub(super) fn of(view: View) -> Self {
         let mut world = World::new();
         let shards = Arc::new(MemoryShards::new(view));
         world.table = Arc::new(MemoryTable::with_stream(names(), Arc::clone(&shards)));
@@ -62,7 +62,7 @@ impl Streamed {
         Self { world, shards }
     }
 
-    fn put(&self, customers: std::ops::Range<u32>) {
+    pub(super) fn put(&self, customers: std::ops::Range<u32>) {
         customers.for_each(|i| drop(self.world.table.put(customer(i)).unwrap()));
     }
 
@@ -74,7 +74,7 @@ impl Streamed {
     }
 
     /// Reads until the stream is drained.
-    async fn drain(&self) -> Tailed {
+    pub(super) async fn drain(&self) -> Tailed {
         let table = Arc::clone(&self.world.table) as Arc<dyn Table>;
         let report = self.tail_on(table, Until::Drained, &Stop::default()).await.unwrap();
         assert!(report.drained.is_some() && report.tally.balances(), "{report:?}");
@@ -91,7 +91,7 @@ impl Streamed {
         report.unwrap()
     }
 
-    fn table(&self) -> Arc<dyn Table> {
+    pub(super) fn table(&self) -> Arc<dyn Table> {
         Arc::clone(&self.world.table) as Arc<dyn Table>
     }
 
@@ -407,25 +407,6 @@ async fn a_batch_that_was_cut_is_read_again() {
     it.world.settings.max_items = None;
     it.drain().await;
     it.world.demand_all(5).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn beside_a_run_nothing_is_left() {
-    let it = Streamed::of(View::NewAndOldImages);
-    it.put(0..30);
-    advance(Duration::from_mins(2)).await;
-    let table = it.table();
-    let work = async {
-        sleep(Duration::from_secs(1)).await;
-        it.put(30..40);
-        let report = it.world.run().await;
-        assert_eq!(report.ended, Ended::Complete);
-        it.put(35..50);
-        sleep(Duration::from_secs(5)).await;
-    };
-    it.tail_while(table, work).await;
-    it.world.demand_all(50).await;
-    assert!(it.drain().await.gaps.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

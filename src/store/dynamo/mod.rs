@@ -29,7 +29,7 @@ pub(crate) use convert::item_to;
 pub(crate) use convert::key_to;
 pub use describe::describe;
 use statement::Statement;
-pub use streams::DynamoShards;
+pub use streams::{DynamoShards, enable_stream};
 
 /// The most statements of one request (API reference, `BatchExecuteStatement`).
 const STATEMENTS_MAX: usize = 25;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, StreamSpecification, StreamViewType};
 use aws_sdk_dynamodbstreams::Client;
 use aws_sdk_dynamodbstreams::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_dynamodbstreams::config::{ConfigBag, Intercept, RuntimeComponents};
@@ -18,7 +18,7 @@ use aws_sdk_dynamodbstreams::types::{
 };
 
 use super::convert::{self, ConvertError};
-use super::{class, current, unreadable};
+use super::{call_error, class, current, unreadable};
 use crate::aws::{AwsConfig, Fault};
 use crate::item::{Item, Key, KeyNames};
 use crate::migration::Listed;
@@ -44,6 +44,19 @@ impl DynamoShards {
     pub fn new(config: &AwsConfig, arn: impl Into<String>, keys: KeyNames) -> Self {
         Self { client: Client::new(config.sdk()), arn: arn.into(), keys, unfiltered: AtomicBool::new(false) }
     }
+}
+
+/// Enables a stream of new and old images on the table of this name, or ARN. Returns before the stream is there.
+///
+/// # Errors
+/// [`StoreError`] when the service refuses: a table that has a stream cannot get another.
+pub async fn enable_stream(config: &AwsConfig, table: &str) -> Result<(), StoreError> {
+    let view = StreamViewType::NewAndOldImages;
+    let specification = StreamSpecification::builder().stream_enabled(true).stream_view_type(view).build();
+    let specification = specification.expect("whether it is enabled is set");
+    let client = aws_sdk_dynamodb::Client::new(config.sdk());
+    let request = client.update_table().table_name(table).stream_specification(specification);
+    request.send().await.map(drop).map_err(|error| call_error("UpdateTable", &error))
 }
 
 #[async_trait]
