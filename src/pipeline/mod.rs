@@ -3,6 +3,7 @@
 //! Four bounds and no queues keep it within its means: pages in flight per lane, pages in memory, budgets of capacity
 //! units and key requests, and requests in flight per page.
 
+mod batch;
 mod engine;
 mod event;
 mod health;
@@ -28,6 +29,7 @@ use futures::StreamExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use batch::{BatchReport, Batches, Stopped};
 pub use engine::{Ports, RunError, Settings};
 pub use event::{Event, Observer};
 pub use pool::{Panicked, Pool};
