@@ -253,6 +253,7 @@ async fn scan_and_drain(
         } else if !tail.drained().await? {
             return Ok(stopped().await);
         } else if tail.pass_wanted().await <= wanted {
+            tail.demand_enabled().await?;
             // What failed while others changed it may be done by now.
             return Ok(match again_by_key(engine, journal.as_ref(), stop).await? {
                 Some(ended) => ended,

@@ -249,6 +249,11 @@ impl Tail {
         }
     }
 
+    /// Fails if the stream was disabled: what was written since is in no record, and may be behind the scan.
+    pub(super) async fn demand_enabled(&self) -> Result<(), RunError> {
+        if self.lineage.lock().await.is_enabled() { Ok(()) } else { Err(disabled().into()) }
+    }
+
     /// A pass over the table begins; none of its pages was read yet.
     pub(super) async fn pass_began(&self, number: u32) {
         self.lineage.lock().await.pass_began(number);
@@ -600,6 +605,12 @@ fn no_time() -> StoreError {
                   in front of the service"
                 .to_owned(),
     }
+}
+
+fn disabled() -> StoreError {
+    let problem = "the stream was disabled while it was followed, and what was written since is in no record; enable a \
+                   stream and run again, which scans the table once more";
+    StoreError { operation: "DescribeStream", class: StoreClass::Fatal, problem: problem.to_owned() }
 }
 
 fn no_end() -> StoreError {
