@@ -400,7 +400,7 @@ impl Tail {
         };
         let count = records.len() as u64;
         let BatchDone { page, exposed } = records::process(&self.engine, id, records, drift).await?;
-        let PageDone { tally, failures, done, cut, .. } = page;
+        let PageDone { tally, failures, done, seen, cut, .. } = page;
         let mut lineage = self.lineage.lock().await;
         // A batch that was cut is read again: the position stays before it.
         if !cut {
@@ -415,6 +415,7 @@ impl Tail {
                 lineage.quiet(id, quiet);
             }
         }
+        let done = self.engine.record(&failures, done, seen);
         self.checkpoint(&mut lineage, failures, done).await?;
         drop(lineage);
         let mut sum = self.sum.lock().await;
@@ -443,13 +444,11 @@ impl Tail {
 
     /// Makes durable what has changed, with the ledger.
     async fn checkpoint(&self, lineage: &mut Lineage, failures: Vec<Failure>, done: Vec<Key>) -> Result<(), RunError> {
-        let (failed, closed): (Vec<Key>, _) = (failures.iter().map(|of| of.key.clone()).collect(), done.clone());
         match lineage.changes() {
             Some(lineage) => self.journal.checkpoint(Checkpoint { lineage, failures, done }).await?,
             None if failures.is_empty() && done.is_empty() => {}
             None => self.journal.record(&failures, &done).await?,
         }
-        self.engine.recorded(failed, &closed);
         Ok(())
     }
 
