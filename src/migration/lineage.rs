@@ -466,6 +466,12 @@ impl Lineage {
         std::iter::successors(above(shard), move |(_, shard)| above(shard)).take(self.shards.len())
     }
 
+    /// Whether the stream was enabled when it was listed last: what is written without one is in no record.
+    #[must_use]
+    pub const fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
     /// Everything that was lost, by shard.
     pub fn gaps(&self) -> impl Iterator<Item = (&str, Gap)> {
         self.shards.iter().filter_map(|(id, shard)| Some((id.as_str(), shard.gap?)))

@@ -1,9 +1,9 @@
 //! What every lane and page of a run shares: the services, the budgets, the policy.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
@@ -15,7 +15,7 @@ use super::retry::{Tries, pause};
 use super::throttle::Throttle;
 use crate::item::Key;
 use crate::keyring::{Keyring, KeyringError};
-use crate::migration::{OnMixed, Policy, Tally};
+use crate::migration::{Failure, OnMixed, Policy, Tally};
 use crate::store::{Journal, JournalError, StoreError, Table, Via};
 
 /// The outside world of a run.
@@ -139,17 +139,39 @@ pub(super) struct Shared {
     pub(super) single_only: AtomicBool,
     /// Shapes of encryption context for which the service unwrapped one of our items (rule V).
     pub(super) proven: tokio::sync::Mutex<HashSet<u64>>,
-    /// Keys with an open entry in the failure ledger.
-    pub(super) open_failures: Mutex<HashSet<Key>>,
+    /// The open entries of the failure ledger.
+    open_failures: Mutex<Open>,
     /// Items that may still be rewritten.
     tickets: AtomicU64,
     /// When the run began, on both clocks.
     began: (Instant, SystemTime),
 }
 
-/// By how many seconds the wall clock went ahead of tokio's clock since the run began.
+/// The open entries of the failure ledger, by key: which of the entries made in this run each is, 0 before.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    entries: HashMap<Key, u64>,
+    made: u64,
+}
+
+impl Open {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        self.entries.contains_key(key)
+    }
+}
+
+/// How things stood before items were read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Drift(f64);
+pub(super) struct Drift {
+    /// By how many seconds the wall clock went ahead of tokio's clock since the run began.
+    seconds: f64,
+    /// Entries made in the failure ledger.
+    pub(super) entries: u64,
+}
 
 impl Engine {
     pub(super) fn new(ports: Ports, policy: Arc<Policy>, settings: Settings) -> Self {
@@ -191,19 +213,19 @@ impl Engine {
         self.ports.observer.on(event);
     }
 
-    /// The drift of the clocks now: to be taken before items are read.
+    /// The drift of the clocks and the state of the ledger now: to be taken before items are read.
     pub(super) fn drift(&self) -> Drift {
         let (began, wall_began) = self.began;
         let wall = match (self.settings.wall)().duration_since(wall_began) {
             Ok(ahead) => ahead.as_secs_f64(),
             Err(behind) => -behind.duration().as_secs_f64(),
         };
-        Drift(wall - began.elapsed().as_secs_f64())
+        Drift { seconds: wall - began.elapsed().as_secs_f64(), entries: self.failures().made }
     }
 
     /// Whether the wall clock has jumped since: what was read then must be read again before it is written (rule M).
     pub(super) fn jumped_since(&self, then: Drift) -> bool {
-        (self.drift().0 - then.0).abs() > JUMP_SECONDS
+        (self.drift().seconds - then.seconds).abs() > JUMP_SECONDS
     }
 
     /// Tells of a page that is durable, and of what the run consumed so far.
@@ -230,23 +252,30 @@ impl Engine {
 
     /// Loads the open entries of the failure ledger, so that pages can close them.
     pub(super) async fn load_failures(&self, journal: &dyn Journal) -> Result<(), JournalError> {
-        let keys = journal.open_failures().await?.into_iter().map(|failure| failure.key).collect();
-        *self.failures() = keys;
+        let keys = journal.open_failures().await?.into_iter().map(|failure| (failure.key, 0));
+        self.failures().entries = keys.collect();
         Ok(())
     }
 
-    /// The ledger has changed, durably.
-    pub(super) fn recorded(&self, failed: Vec<Key>, done: &[Key]) {
-        if failed.is_empty() && done.is_empty() {
-            return;
-        }
+    /// To be asked just before the ledger is written: which of the entries close whose items were seen done. `seen` is the
+    /// number of entries before the items were read: what somebody else found of an item since, scan or tail, may be of
+    /// a later state.
+    pub(super) fn record(&self, failures: &[Failure], done: Vec<Key>, seen: u64) -> Vec<Key> {
         let mut open = self.failures();
-        open.extend(failed);
-        open.retain(|key| !done.contains(key));
+        for failure in failures {
+            open.made += 1;
+            let made = open.made;
+            open.entries.insert(failure.key.clone(), made);
+        }
+        let mut closes = |key: &Key| {
+            let old = open.entries.get(key).is_some_and(|made| *made <= seen);
+            old && open.entries.remove(key).is_some()
+        };
+        done.into_iter().filter(|key| closes(key)).collect()
     }
 
-    /// The keys with an open entry in the failure ledger. Never held across an await.
-    pub(super) fn failures(&self) -> std::sync::MutexGuard<'_, HashSet<Key>> {
+    /// The open entries of the failure ledger. Never held across an await.
+    pub(super) fn failures(&self) -> MutexGuard<'_, Open> {
         self.open_failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -41,9 +41,10 @@ async fn mend_one(
     records: Vec<Record>,
     drift: Drift,
 ) -> Result<(), RunError> {
-    let PageDone { tally, failures, done, .. } = records::process(engine, &place.shard, records, drift).await?.page;
+    let PageDone { tally, failures, done, seen, .. } =
+        records::process(engine, &place.shard, records, drift).await?.page;
+    let done = engine.record(&failures, done, seen);
     journal.record(&failures, &done).await?;
-    engine.recorded(failures.into_iter().map(|failure| failure.key).collect(), &done);
     engine.page_done(None, Some(&place.shard), tally);
     Ok(())
 }

@@ -255,6 +255,7 @@ async fn scan_and_drain(
         } else if !tail.drained().await? {
             return Ok(stopped().await);
         } else if tail.pass_wanted().await <= wanted {
+            tail.demand_enabled().await?;
             // What failed while others changed it may be done by now.
             return Ok(match again_by_key(engine, journal.as_ref(), stop).await? {
                 Some(ended) => ended,
@@ -357,12 +358,12 @@ async fn work_on_keys(engine: &Arc<Engine>, journal: &dyn Journal, keys: &[&Key]
             None => gone.push((*key).clone()),
         }
     }
-    let PageDone { mut tally, failures, mut done, cut, .. } =
+    let PageDone { mut tally, failures, mut done, seen, cut, .. } =
         page::process(Arc::clone(engine), Seen { items, drift }).await?;
     tally += Tally { scanned: gone.len() as u64, superseded: gone.len() as u64, ..Tally::default() };
     done.extend(gone);
+    let done = engine.record(&failures, done, seen);
     journal.record(&failures, &done).await?;
-    engine.recorded(failures.into_iter().map(|failure| failure.key).collect(), &done);
     engine.page_done(None, None, tally);
     Ok((tally, cut))
 }
@@ -436,7 +437,7 @@ async fn run_lane(
     let (mut durable, mut lane_cut) = (from.clone(), false);
     let mut pages = lane::work(engine, segment, from, |engine, seen| Box::pin(page::process(engine, seen)), stop);
     while let Some(page) = pages.next().await {
-        let (PageDone { tally, failures, done, cut, .. }, cursor) = page?;
+        let (PageDone { tally, failures, done, seen, cut, .. }, cursor) = page?;
         if cut {
             // Pages that were begun after this one are finished and counted; the cursor stays before this one.
             lane_cut = true;
@@ -445,9 +446,8 @@ async fn run_lane(
         if !lane_cut {
             durable = cursor;
         }
-        let (failed, closed) = (failures.iter().map(|failure| failure.key.clone()).collect(), done.clone());
+        let done = engine.record(&failures, done, seen);
         journal.commit(Commit { segment, cursor: durable.clone(), tally, failures, done }).await?;
-        engine.recorded(failed, &closed);
         engine.page_done(Some(segment), None, tally);
     }
     Ok(lane_cut)

@@ -26,6 +26,8 @@ pub(super) struct PageDone {
     pub(super) done: Vec<Key>,
     /// The places in the page of the items that were rewritten.
     pub(super) rewritten: Vec<usize>,
+    /// Entries in the failure ledger before the items were read: later ones do not close.
+    pub(super) seen: u64,
     /// Whether items were left because no more may be rewritten: the cursor must not pass this page.
     pub(super) cut: bool,
 }
@@ -114,6 +116,7 @@ pub(super) async fn process_doubtful(
     read: Drift,
 ) -> Result<PageDone, RunError> {
     let mut page = PageDone { tally: Tally { scanned: items.len() as u64, ..Tally::default() }, ..PageDone::default() };
+    page.seen = read.entries;
     let together = BATCH_MAX * engine.settings.writes_in_flight.max(1);
     let mut fresh = items.into_iter().enumerate().map(|(place, (item, doubt))| Task {
         place,

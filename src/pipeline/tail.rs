@@ -249,6 +249,11 @@ impl Tail {
         }
     }
 
+    /// Fails if the stream was disabled: what was written since is in no record, and may be behind the scan.
+    pub(super) async fn demand_enabled(&self) -> Result<(), RunError> {
+        if self.lineage.lock().await.is_enabled() { Ok(()) } else { Err(disabled().into()) }
+    }
+
     /// A pass over the table begins; none of its pages was read yet.
     pub(super) async fn pass_began(&self, number: u32) {
         self.lineage.lock().await.pass_began(number);
@@ -395,7 +400,7 @@ impl Tail {
         };
         let count = records.len() as u64;
         let BatchDone { page, exposed } = records::process(&self.engine, id, records, drift).await?;
-        let PageDone { tally, failures, done, cut, .. } = page;
+        let PageDone { tally, failures, done, seen, cut, .. } = page;
         let mut lineage = self.lineage.lock().await;
         // A batch that was cut is read again: the position stays before it.
         if !cut {
@@ -410,6 +415,7 @@ impl Tail {
                 lineage.quiet(id, quiet);
             }
         }
+        let done = self.engine.record(&failures, done, seen);
         self.checkpoint(&mut lineage, failures, done).await?;
         drop(lineage);
         let mut sum = self.sum.lock().await;
@@ -438,13 +444,11 @@ impl Tail {
 
     /// Makes durable what has changed, with the ledger.
     async fn checkpoint(&self, lineage: &mut Lineage, failures: Vec<Failure>, done: Vec<Key>) -> Result<(), RunError> {
-        let (failed, closed): (Vec<Key>, _) = (failures.iter().map(|of| of.key.clone()).collect(), done.clone());
         match lineage.changes() {
             Some(lineage) => self.journal.checkpoint(Checkpoint { lineage, failures, done }).await?,
             None if failures.is_empty() && done.is_empty() => {}
             None => self.journal.record(&failures, &done).await?,
         }
-        self.engine.recorded(failed, &closed);
         Ok(())
     }
 
@@ -600,6 +604,12 @@ fn no_time() -> StoreError {
                   in front of the service"
                 .to_owned(),
     }
+}
+
+fn disabled() -> StoreError {
+    let problem = "the stream was disabled while it was followed, and what was written since is in no record; enable a \
+                   stream and run again, which scans the table once more";
+    StoreError { operation: "DescribeStream", class: StoreClass::Fatal, problem: problem.to_owned() }
 }
 
 fn no_end() -> StoreError {

@@ -144,23 +144,24 @@ impl Throttle {
             state.credit = Some((credit - due.min(credit), Instant::now()));
             due - due.min(credit)
         };
-        // A part that the floor has let through, and that the budget has not yet.
-        let mut allowed: Option<NonZeroU32> = None;
+        // How much the floor has let through of the next part, which is then taken as a whole: what was taken in parts, a
+        // second ago or more, would come on top of a second's worth.
+        let mut allowed = 0;
         while tenths > 0 {
-            let most = |burst: NonZeroU32| {
-                u32::try_from(tenths).ok().and_then(NonZeroU32::new).map_or(burst, |part| part.min(burst))
+            let part = |of: i64, burst: NonZeroU32| {
+                u32::try_from(of).ok().and_then(NonZeroU32::new).map_or(burst, |part| part.min(burst))
             };
+            let next = part(tenths, rate.burst);
+            let missing = i64::from(next.get()) - allowed;
             let others = !self.first && self.bucket.first.load(Ordering::Acquire) > 0;
-            let (limiter, part) = match allowed {
-                Some(part) => (&rate.limiter, part),
-                None if others => (&rate.floor, most(rate.floor_burst)),
-                None => (&rate.limiter, most(rate.burst)),
-            };
-            match limiter.check_n(part).expect("no part is larger than the burst") {
-                Ok(()) if allowed.is_none() && others => allowed = Some(part),
+            let asks_floor = others && missing > 0;
+            let (limiter, taken) =
+                if asks_floor { (&rate.floor, part(missing, rate.floor_burst)) } else { (&rate.limiter, next) };
+            match limiter.check_n(taken).expect("no part is larger than the burst") {
+                Ok(()) if asks_floor => allowed += i64::from(taken.get()),
                 Ok(()) => {
-                    tenths -= i64::from(part.get());
-                    allowed = None;
+                    tenths -= i64::from(taken.get());
+                    allowed = 0;
                 }
                 Err(until) => tokio::time::sleep(until.wait_time_from(self.bucket.clock.now())).await,
             }
@@ -339,6 +340,28 @@ mod tests {
         let large = first.acquire(1000.0);
         assert!(tokio::time::timeout(Duration::from_millis(1), large).await.is_err());
         assert_eq!(throttle.bucket.first.load(Ordering::Acquire), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_tenth_takes_it_as_a_whole_when_it_is_used() {
+        let throttle = throttle(1);
+        let first = throttle.first();
+        let begun = Instant::now();
+        let used = Mutex::new(Vec::new());
+        let take = async |throttle: &Throttle| {
+            while begun.elapsed() < Duration::from_secs(100) {
+                let taken = throttle.acquire(1.0).await;
+                used.lock().unwrap().push(begun.elapsed().as_secs_f64());
+                throttle.settle(taken, Some(1.0));
+            }
+        };
+        tokio::join!(take(&throttle), take(&first));
+        let (mut level, mut last) = (1.0_f64, 0.0);
+        for at in used.into_inner().unwrap() {
+            level = (level + at - last).min(1.0) - 1.0;
+            last = at;
+            assert!(level > -0.11, "{:.2} units beyond one second's worth at {at:.2} s", -level);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,8 +21,6 @@ const CALLS_PER_SECOND: usize = 5;
 /// The service's time when the stream was made: not that of any clock of this machine.
 const MADE: Duration = Duration::from_hours(400_000);
 
-const ARN: &str = "arn:aws:dynamodb:eu-west-1:111122223333:table/customers/stream/2026-01-01T00:00:00.000";
-
 /// What a stream's records say of an item besides its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum View {
@@ -42,6 +40,7 @@ pub enum View {
 pub struct MemoryShards {
     arn: String,
     view: View,
+    /// When the first stream of the table was made: the service's clock goes on when another one is.
     made: Instant,
     state: Mutex<State>,
 }
@@ -53,6 +52,8 @@ struct State {
     made: u32,
     /// Records so far: the next sequence number.
     records: u64,
+    /// Every record so far with its shard, trimmed or not.
+    told: Vec<(String, Record)>,
     disabled: bool,
     page_shards: usize,
     page_records: usize,
@@ -83,25 +84,66 @@ impl MemoryShards {
     /// A stream of one shard, enabled now.
     #[must_use]
     pub fn new(view: View) -> Self {
+        Self::numbered(1, view, Instant::now(), (0, 0), (100, 1000))
+    }
+
+    /// What follows when this stream is disabled and the table gets another one: under an ARN of its own, and empty.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        self.disable();
+        let state = self.state();
+        let number: u32 = self.arn.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let pages = (state.page_shards, state.page_records);
+        Self::numbered(number + 1, self.view, self.made, (state.made, state.records), pages)
+    }
+
+    /// The n-th stream of a table, with shards and records numbered from these on.
+    fn numbered(n: u32, view: View, made: Instant, (shards, records): (u32, u64), pages: (usize, usize)) -> Self {
         let mut state = State {
             shards: BTreeMap::new(),
-            made: 0,
-            records: 0,
+            made: shards,
+            records,
+            told: Vec::new(),
             disabled: false,
-            page_shards: 100,
-            page_records: 1000,
+            page_shards: pages.0,
+            page_records: pages.1,
             empty_answers: 0,
             calls: 0,
             too_fast: 0,
         };
         state.add(None, (0, u64::MAX));
-        Self { arn: ARN.to_owned(), view, made: Instant::now(), state: Mutex::new(state) }
+        let arn = format!("arn:aws:dynamodb:eu-central-1:000000000000:table/customers/stream/{n}");
+        Self { arn, view, made, state: Mutex::new(state) }
     }
 
     /// The same under another ARN.
     #[must_use]
     pub fn named(self, arn: &str) -> Self {
         Self { arn: arn.to_owned(), ..self }
+    }
+
+    /// Whether the stream was disabled.
+    #[must_use]
+    pub fn is_disabled(&self) -> bool {
+        self.state().disabled
+    }
+
+    /// Every record so far from the n-th on, with its shard, trimmed or not: what a test knows and no reader does.
+    #[must_use]
+    pub fn told(&self, n: usize) -> Vec<(String, Record)> {
+        self.state().told.get(n..).unwrap_or_default().to_vec()
+    }
+
+    /// The shard that a shard continues.
+    #[must_use]
+    pub fn parent(&self, id: &str) -> Option<String> {
+        self.state().shards.get(id)?.parent.clone()
+    }
+
+    /// The last record of a shard that was not trimmed.
+    #[must_use]
+    pub fn latest(&self, id: &str) -> Option<String> {
+        self.state().shards.get(id)?.records.back().map(|(_, _, record)| record.sequence.clone())
     }
 
     /// The service's time, in whole seconds.
@@ -131,9 +173,13 @@ impl MemoryShards {
             sequence: text_of(sequence),
             created: Some(self.now()),
         };
-        let open = state.shards.values_mut().filter(|shard| shard.closed.is_none());
-        let shard = open.into_iter().find(|shard| (shard.range.0..=shard.range.1).contains(&hash));
-        shard.expect("open shards cover every hash").records.push_back((sequence, Instant::now(), record));
+        let mut open = state.shards.iter_mut().filter(|(_, shard)| shard.closed.is_none());
+        let (id, shard) = open
+            .find(|(_, shard)| (shard.range.0..=shard.range.1).contains(&hash))
+            .expect("open shards cover every hash");
+        shard.records.push_back((sequence, Instant::now(), record.clone()));
+        let id = id.clone();
+        state.told.push((id, record));
     }
 
     /// Closes an open shard and continues it with so many, one or more; gives back their ids.
@@ -155,6 +201,12 @@ impl MemoryShards {
         let mut state = self.state();
         state.disabled = true;
         state.shards.values_mut().for_each(|shard| _ = shard.closed.get_or_insert_with(Instant::now));
+    }
+
+    /// The ids of the shards that are there, oldest first.
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
+        self.state().shards.keys().cloned().collect()
     }
 
     /// The ids of the shards that are open.

@@ -33,12 +33,12 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct MemoryTable {
     keys: KeyNames,
-    stream: Option<Arc<MemoryShards>>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    stream: Option<Arc<MemoryShards>>,
     /// By the text of the key, in whose order a segment is scanned.
     items: BTreeMap<String, Item>,
     counts: Counts,
@@ -48,13 +48,20 @@ impl MemoryTable {
     /// An empty table with these key attributes.
     #[must_use]
     pub fn new(keys: KeyNames) -> Self {
-        Self { keys, stream: None, state: Mutex::default() }
+        Self { keys, state: Mutex::default() }
     }
 
     /// An empty table whose changes are told to a stream.
     #[must_use]
     pub fn with_stream(keys: KeyNames, stream: Arc<MemoryShards>) -> Self {
-        Self { stream: Some(stream), ..Self::new(keys) }
+        let table = Self::new(keys);
+        table.set_stream(stream);
+        table
+    }
+
+    /// From now on another stream is told of the changes.
+    pub fn set_stream(&self, stream: Arc<MemoryShards>) {
+        self.state().stream = Some(stream);
     }
 
     /// The key attributes.
@@ -71,7 +78,7 @@ impl MemoryTable {
         let key = self.keys.key_of(&item)?;
         let mut state = self.state();
         let old = state.items.insert(key.to_string(), item.clone());
-        self.tell(key, old.as_ref(), Some(&item));
+        state.tell(key, old.as_ref(), Some(&item));
         Ok(old)
     }
 
@@ -81,7 +88,8 @@ impl MemoryTable {
         let Some(item) = state.items.get_mut(&key.to_string()) else { return false };
         let old = item.clone();
         change(item);
-        self.tell(key.clone(), Some(&old), Some(item));
+        let new = item.clone();
+        state.tell(key.clone(), Some(&old), Some(&new));
         true
     }
 
@@ -89,7 +97,7 @@ impl MemoryTable {
     pub fn delete(&self, key: &Key) -> Option<Item> {
         let mut state = self.state();
         let old = state.items.remove(&key.to_string());
-        self.tell(key.clone(), old.as_ref(), None);
+        state.tell(key.clone(), old.as_ref(), None);
         old
     }
 
@@ -109,19 +117,12 @@ impl MemoryTable {
     pub fn apply(&self, rewrite: &Rewrite) -> Answer {
         let mut state = self.state();
         let item = |state: &State| state.items.get(&rewrite.key.to_string()).cloned();
-        let old = self.stream.as_ref().and_then(|_| item(&state));
+        let old = state.stream.as_ref().and_then(|_| item(&state));
         let answer = state.apply(rewrite);
-        if self.stream.is_some() {
-            self.tell(rewrite.key.clone(), old.as_ref(), item(&state).as_ref());
+        if state.stream.is_some() {
+            state.tell(rewrite.key.clone(), old.as_ref(), item(&state).as_ref());
         }
         answer
-    }
-
-    /// Tells the stream of a change, while the table is locked: records come in the order of the changes.
-    fn tell(&self, key: Key, old: Option<&Item>, new: Option<&Item>) {
-        if let Some(stream) = &self.stream {
-            stream.changed(key, old, new);
-        }
     }
 
     /// Whether a batch is rejected as a whole: it names an item twice, or is too large (API reference,
@@ -179,6 +180,13 @@ impl MemoryTable {
 }
 
 impl State {
+    /// Tells the stream of a change, while the table is locked: records come in the order of the changes.
+    fn tell(&self, key: Key, old: Option<&Item>, new: Option<&Item>) {
+        if let Some(stream) = &self.stream {
+            stream.changed(key, old, new);
+        }
+    }
+
     fn apply(&mut self, rewrite: &Rewrite) -> Answer {
         let key = rewrite.key.to_string();
         let Some(item) = self.items.get(&key) else {

@@ -1,15 +1,18 @@
 //! A run that follows the stream, on a stream in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::time::{advance, sleep};
 
 use super::tail::{Streamed, follow};
 use super::world::{customer, customer_with, key};
-use crate::migration::{FailureKind, Tally};
+use crate::item::{Item, Key, Value};
+use crate::migration::{FailureKind, Rewrite, Tally};
 use crate::pipeline::{Ended, Event, Report, Stop, Until, run};
-use crate::store::{Commit, Cursor, Journal, Table};
+use crate::store::{Answer, Commit, Cursor, Journal, Page, Scan, StoreError, Table, Units, Update, Via};
 use crate::testing::{Call, MemoryShards, MemoryTable, TableFault, View};
 
 impl Streamed {
@@ -191,4 +194,63 @@ async fn a_budget_below_the_applications_rate_is_said_aloud() {
         0
     );
     assert!(it.world.heard(|event| matches!(event, Event::Health { behind: Some(behind), .. } if *behind > 100)) > 0);
+}
+
+/// A table whose answers to updates come five seconds late; just after the first effect somebody writes into the item.
+struct Late {
+    table: Arc<MemoryTable>,
+    wrote: AtomicBool,
+}
+
+#[async_trait]
+impl Table for Late {
+    async fn scan(&self, scan: &Scan) -> Result<Page, StoreError> {
+        self.table.scan(scan).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<(Option<Item>, Units), StoreError> {
+        self.table.get(key).await
+    }
+
+    async fn update(&self, rewrites: &[Rewrite], via: Via) -> Update {
+        let update = self.table.update(rewrites, via).await;
+        let written = update.answers.iter().any(|answer| matches!(answer, Answer::Written));
+        if written && !self.wrote.swap(true, Ordering::Relaxed) {
+            assert!(self.table.change(&rewrites[0].key, |item| drop(item.insert("late", Value::from("x")))));
+        }
+        sleep(Duration::from_secs(5)).await;
+        update
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_does_not_close_what_the_tail_found_after_the_page_was_read() {
+    let it = Streamed::of(View::NewAndOldImages);
+    it.put(0..1);
+    advance(Duration::from_mins(2)).await;
+    let late = Late { table: Arc::clone(&it.world.table), wrote: AtomicBool::new(false) };
+    let report = it.run_until(Arc::new(late), Until::Drained, &Stop::default()).await;
+    assert_eq!((&report.ended, passes(&report)), (&Ended::Complete, vec![(1, 1)]));
+    assert_eq!(it.world.ledger().await, [(key(0).to_string(), FailureKind::Mixed)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_disabled_meanwhile_makes_nothing_complete() {
+    let it = Streamed::of(View::NewImage);
+    it.put(0..3);
+    let shards = Arc::clone(&it.shards);
+    let table = it.world.faulty(move |table, call| {
+        if matches!(call, Call::Update(..)) && !shards.is_disabled() {
+            shards.disable();
+            // Behind the scan, and in no record.
+            table.put(customer(0)).unwrap();
+        }
+        TableFault::None
+    });
+    let journal = Arc::clone(&it.world.journal) as Arc<dyn Journal>;
+    let policy = Arc::new(it.world.policy.clone());
+    let follow = Some(follow(Arc::clone(&it.shards), Until::Drained));
+    let (ports, settings) = (it.world.ports(table), it.world.settings.clone());
+    let refused = run(ports, follow, journal, policy, settings, &Stop::default()).await;
+    assert!(refused.unwrap_err().to_string().contains("disabled while it was followed"));
 }
