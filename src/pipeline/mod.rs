@@ -175,7 +175,8 @@ async fn beside_the_tail(
     let stop = Stop { gently: gently.clone(), at_once: stop.at_once.clone() };
     let (mut ended, mut following) = (None, true);
     {
-        let (work, follow, given_up) = (work(&tail, &stop), tail.follow(), given_up(engine, &gently, &stop));
+        let (work, follow, given_up) =
+            (work(&tail, &stop), tail.follow(follow.until), given_up(engine, &gently, &stop));
         tokio::pin!(work, follow, given_up);
         while ended.is_none() || following {
             tokio::select! {

@@ -93,6 +93,7 @@ async fn begin() -> Result<Function, Failure> {
 /// The plan, with its warnings told, unless something stands against it.
 fn demanded(plan: Plan) -> Result<Plan, Failure> {
     plan.demand()?;
+    plan.demand_repair(true, false)?;
     for warning in &plan.findings.warnings {
         output::note(&format!("warning: {warning}"));
     }
