@@ -26,5 +26,6 @@ fi
 step 'Demo' cargo run --locked --release -- demo
 step 'Simulation' scripts/simulate.sh 0 20000
 step 'Interoperability' scripts/interop.sh
+step 'The demo, and the official client' scripts/demo.sh --items 2000
 
 printf '\nEverything holds (%d s).\n' $((SECONDS - begun))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Kills a run with SIGKILL again and again while applications write, and shows that nothing is lost: scripts/kill.rs.
-# Then AWS's own client library opens a sample of what is in the table.
+# Then AWS's own client library opens a sample of what is in the table (scripts/opens.sh).
 #
 #   scripts/kill.sh [--tail] [--seed N] [--items N] [--kills N] [--keyring raw-aes|aws-kms]
 #
@@ -8,15 +8,13 @@
 # own timing. With --tail the run follows the table's stream as well. Exits 1 when an item is lost, resurrected, changed
 # or unreadable, or, with --tail, when somebody's writes are more than they should be; it keeps the files then.
 #
-# The official library is built as scripts/interop.sh builds it. RESEAL_BIN names a reseal that is built already.
+# RESEAL_BIN names a reseal that is built already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 work=$(mktemp -d)
-server=
 finish() {
     local code=$?
-    [ -z "$server" ] || { kill "$server" && wait "$server"; } 2>/dev/null || true
     if [ "$code" -eq 0 ]; then rm -rf "$work"; else echo "what is left of it: $work" >&2; fi
 }
 trap finish EXIT
@@ -27,24 +25,7 @@ if [ -z "${RESEAL_BIN:-}" ]; then
     RESEAL_BIN=${CARGO_TARGET_DIR:-target}/release/reseal
 fi
 reseal=$(realpath "$RESEAL_BIN")
-interop_target=${RESEAL_CACHE:-$HOME/.cache/reseal}/interop-target
-CARGO_TARGET_DIR=$interop_target cargo build --quiet --release --workspace --manifest-path tests/interop/Cargo.toml
-official=$(realpath "$interop_target/release/official")
-cases=$(realpath "$interop_target/release/cases")
-
 # The test itself is no faster for being optimised: the stand-ins and the run are processes of their own.
 cargo run --quiet --example kill -- --reseal "$reseal" --work "$work" "$@"
 
-if grep -q aws-kms "$work/job.toml"; then
-    "$reseal" local --data "$work/stand-ins" >"$work/local.env" &
-    server=$!
-    for _ in $(seq 100); do
-        ! grep -q AWS_SECRET_ACCESS_KEY "$work/local.env" || break
-        sleep 0.1
-    done
-    # shellcheck source=/dev/null
-    . "$work/local.env"
-fi
-"$official" open --job "$work/job.toml" <"$work/sealed.jsonl" >"$work/opened.jsonl"
-"$cases" opened --job "$work/job.toml" "$work/expected.jsonl" "$work/opened.jsonl"
-printf 'the official client opens %d of them, as they should be\n' "$(wc -l <"$work/opened.jsonl")"
+scripts/opens.sh "$reseal" "$work"

@@ -149,6 +149,9 @@ pub(super) struct DemoArgs {
     /// What the customers and the applications are made from
     #[arg(long, value_name = "N", default_value = "1")]
     pub(super) seed: u64,
+    /// Keep tables and keys in this folder, for `reseal local --data`, with the job and some sealed items
+    #[arg(long, value_name = "DIR")]
+    pub(super) keep: Option<PathBuf>,
 }
 
 /// Arguments of `verify`.

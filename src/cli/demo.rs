@@ -1,10 +1,12 @@
 //! `reseal demo`: the whole job on embedded stand-ins. A table of customers is encrypted while applications write to it,
-//! and in the end every item is opened and compared with what the applications left.
+//! scan and stream together; in the end every item is opened and compared with what the applications left.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::args::DemoArgs;
 use super::exit::Exit;
@@ -13,23 +15,44 @@ use super::job::Job;
 use super::progress::Progress;
 use super::resolve::Plan;
 use super::run::now;
-use super::{output, signals};
+use super::stream::{self, Asked};
+use super::{output, report, signals};
 use crate::aws::AwsConfig;
-use crate::item::json;
+use crate::format::dbesdk;
+use crate::item::{Item, Key, json};
 use crate::keyring::{KeyArn, Keyring, KmsKeyring};
 use crate::local::world::{self, Bulk, Oracle, Writers};
 use crate::local::{self, Options, StandIns};
-use crate::migration::FailureKind;
-use crate::pipeline::{self, Ended, Ports, Report, Stop, Verification};
-use crate::store::{DynamoTable, SqliteJournal, Table};
+use crate::migration::{FailureKind, Tally};
+use crate::pipeline::{self, Ended, Event, Follow, Observer, Ports, Report, Stop, Until, Verification};
+use crate::store::{DynamoTable, Journal as _, Scan, SqliteJournal, Table};
 
 const WRITERS: u64 = 8;
 /// Each writer writes this often.
-const PACE: Duration = Duration::from_millis(5);
-/// Passes while the writers are at work.
-const BUSY_PASSES: u32 = 2;
+const PACE: Duration = Duration::from_millis(40);
+/// How long the applications go on when the scan is done and the stream is drained.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+/// How long the tail may take for what they wrote last, before the demo gives up.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The customer who is shown before and after.
 const SHOWN: u64 = 7;
+/// Items that are kept for another client to open.
+const KEPT: usize = 200;
+
+/// Hears that everything is done, and passes everything on.
+struct Listener {
+    next: Arc<dyn Observer>,
+    done: CancellationToken,
+}
+
+impl Observer for Listener {
+    fn on(&self, event: &Event) {
+        if *event == Event::Complete {
+            self.done.cancel();
+        }
+        self.next.on(event);
+    }
+}
 
 /// What the demo works on.
 struct Demo {
@@ -38,44 +61,68 @@ struct Demo {
     table: Arc<DynamoTable>,
     keyring: Arc<dyn Keyring>,
     journal: Arc<SqliteJournal>,
+    follow: Follow,
     oracle: Arc<Oracle>,
 }
 
 /// Runs the demo. Exit 0 only when every item is what it should be.
 pub(super) async fn run(args: DemoArgs) -> Result<Exit, Failure> {
     let stop = signals::listen()?;
-    let stand_ins = local::start(Options::default())?;
-    let state = tempfile::tempdir().map_err(defect)?;
-    let demo = Demo::prepare(&args, &stand_ins, state.path()).await?;
+    let temporary = tempfile::tempdir().map_err(defect)?;
+    let folder = args.keep.as_deref().unwrap_or_else(|| temporary.path());
+    let stand_ins = local::start(Options { data: Some(folder.to_owned()), ..Options::default() })?;
+    let demo = Demo::prepare(&args, &stand_ins, folder).await?;
     let client = aws_sdk_dynamodb::Client::new(demo.config.sdk());
     output::line("\nthe application's item, as it is now:")?;
     output::line(demo.shown(args.seed).await?)?;
 
-    let writers = Writers::start(&client, &demo.oracle, args.seed, args.items, WRITERS, PACE);
     output::line(format!("\nencrypting, while {WRITERS} applications write plaintext, change counters and delete:"))?;
+    let writers = Writers::start(&client, &demo.oracle, args.seed, args.items, WRITERS, PACE);
     let started = Instant::now();
-    let busy = demo.pass(BUSY_PASSES, &stop).await?;
-    let written = writers.stop().await.map_err(world_failed)?;
-    output::line(format!(
-        "the applications have stopped after {} whole items, {} changes of an unsigned attribute, {} deletions",
-        written.puts, written.changes, written.deletes
-    ))?;
-    let quiet = demo.pass(5, &stop).await?;
-    let seconds = started.elapsed().as_secs_f64();
-    if matches!(quiet.ended, Ended::Interrupted { .. }) {
+    let (done, ended) = (CancellationToken::new(), stop.gently.child_token());
+    let engine = demo.follow(&done, Stop { gently: ended.clone(), at_once: stop.at_once.clone() });
+    tokio::pin!(engine);
+    let applications = async {
+        done.cancelled().await;
+        let seconds = started.elapsed().as_secs_f64();
+        output::line(format!("after {seconds:.1} s the scan is done and the stream drained; the applications go on"))?;
+        tokio::time::sleep(AFTERWARDS).await;
+        let written = writers.stop().await.map_err(world_failed)?;
+        output::line(format!(
+            "the applications have stopped after {} whole items, {} changes of an unsigned attribute, {} deletions",
+            written.puts, written.changes, written.deletes
+        ))?;
+        let stopped = Instant::now();
+        while demo.in_plaintext().await? > 0 {
+            if stopped.elapsed() > PATIENCE {
+                return Err(defect("the tail does not catch up"));
+            }
+        }
+        output::line(format!("{:.1} s later nothing is left in plaintext", stopped.elapsed().as_secs_f64()))
+    };
+    let report = tokio::select! {
+        biased;
+        report = &mut engine => report?,
+        written = applications => {
+            written?;
+            ended.cancel();
+            engine.await?
+        }
+    };
+    if stop.gently.is_cancelled() {
         return Ok(Exit::Interrupted);
     }
     output::line("\nthe same item, as it is now:")?;
     output::line(demo.shown(args.seed).await?)?;
-    sum_up(&[&busy, &quiet], seconds)?;
+    sum_up(&report, started.elapsed().as_secs_f64())?;
     let verification = demo.verify(&stop).await?;
-    let right = demo.compare(&verification, &quiet).await?;
+    let right = demo.compare(&verification, &report, args.keep.as_deref()).await?;
     stand_ins.shutdown().await?;
     Ok(if right { Exit::Done } else { Exit::Fatal })
 }
 
 impl Demo {
-    async fn prepare(args: &DemoArgs, stand_ins: &StandIns, state: &std::path::Path) -> Result<Self, Failure> {
+    async fn prepare(args: &DemoArgs, stand_ins: &StandIns, folder: &Path) -> Result<Self, Failure> {
         output::line(format!(
             "stand-ins: DynamoDB at {}, KMS at {}",
             stand_ins.dynamodb_endpoint(),
@@ -94,34 +141,57 @@ impl Demo {
         ))?;
         let text = job_file(&key);
         output::line(format!("\nthe job:\n{text}"))?;
-        let job = Job::parse(&text, std::path::Path::new("demo.toml"))?;
-        let plan = Plan::resolve(job, &config).await?;
+        let job = Job::parse(&text, Path::new("demo.toml"))?;
+        if args.keep.is_some() {
+            std::fs::write(folder.join("job.toml"), &text).map_err(defect)?;
+        }
+        let mut plan = Plan::resolve(job, &config).await?;
         plan.demand()?;
         plan.job.readiness()?;
         let keyring = KmsKeyring::new(&kms, KeyArn::parse(&key)?)?;
         keyring.examine().await?;
         let table = DynamoTable::new(&config, world::TABLE, world::key_names());
-        let journal = SqliteJournal::open(state, &plan.job.schema.keys, &plan.fingerprint, &now())?;
+        let journal = SqliteJournal::open(&folder.join("state"), &plan.job.schema.keys, &plan.fingerprint, &now())?;
+        // Made when the customers are there: only what is written from now on leaves records.
+        let asked = Asked { from: None, until: Until::Stopped, create: true };
+        let follow = stream::follow(&mut plan, &config, &journal, asked).await?;
         Ok(Self {
             config,
             plan,
             table: Arc::new(table),
             keyring: Arc::new(keyring),
             journal: Arc::new(journal),
+            follow,
             oracle,
         })
     }
 
-    /// Passes over the table, at most so many.
-    async fn pass(&self, passes: u32, stop: &Stop) -> Result<Report, Failure> {
+    /// Scans the table and follows its stream until it is stopped; says when the scan is done and the stream drained.
+    async fn follow(&self, done: &CancellationToken, stop: Stop) -> Result<Report, Failure> {
         let progress = Progress::start(self.oracle.len() as u64, false);
-        let mut settings = self.plan.settings.clone();
-        settings.max_passes = passes;
-        let policy = Arc::new(self.plan.policy.clone());
-        let journal = Arc::clone(&self.journal);
-        let report = pipeline::run(self.ports(&progress), None, journal, policy, settings, stop).await;
+        let mut ports = self.ports(&progress);
+        ports.observer = Arc::new(Listener { next: ports.observer, done: done.clone() });
+        let (policy, journal) = (Arc::new(self.plan.policy.clone()), Arc::clone(&self.journal));
+        let (follow, settings) = (Some(self.follow.clone()), self.plan.settings.clone());
+        let report = pipeline::run(ports, follow, journal, policy, settings, &stop).await;
         progress.finish();
         Ok(report?)
+    }
+
+    /// Items in plaintext, but for those in the failure ledger.
+    async fn in_plaintext(&self) -> Result<usize, Failure> {
+        let failures = self.journal.open_failures().await?;
+        let left_alone = |item: &Item| failures.iter().any(|failure| world::key_of(item).as_ref() == Ok(&failure.key));
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self.table.scan(&Scan { segment: 0, total_segments: 1, after, limit: None }).await?;
+            let plain = page.items.iter().filter(|item| !item.contains(dbesdk::HEAD));
+            count += plain.filter(|item| !left_alone(item)).count();
+            after = page.next;
+            if after.is_none() {
+                return Ok(count);
+            }
+        }
     }
 
     async fn verify(&self, stop: &Stop) -> Result<Verification, Failure> {
@@ -156,14 +226,31 @@ impl Demo {
         Ok(attributes.collect::<Vec<_>>().join("\n"))
     }
 
+    /// Keeps some sealed items, and what they have to open to.
+    async fn keep(&self, folder: &Path, opened: &[(Key, Item)]) -> Result<(), Failure> {
+        let (mut sealed, mut expected) = (Vec::new(), Vec::new());
+        for (key, item) in opened.iter().step_by((opened.len() / KEPT).max(1)) {
+            let (Some(present), _) = self.table.get(key).await? else { continue };
+            if present.contains(dbesdk::HEAD) {
+                sealed.push(serde_json::json!({ "Item": json::to_json(&present) }).to_string());
+                expected.push(serde_json::json!({ "Item": json::to_json(item) }).to_string());
+            }
+        }
+        std::fs::write(folder.join("sealed.jsonl"), sealed.join("\n") + "\n").map_err(defect)?;
+        std::fs::write(folder.join("expected.jsonl"), expected.join("\n") + "\n").map_err(defect)
+    }
+
     /// Opens every item and compares it with the oracle. The one that does not fit has to be in the ledger, untouched.
-    async fn compare(&self, verification: &Verification, last: &Report) -> Result<bool, Failure> {
+    async fn compare(&self, verification: &Verification, last: &Report, keep: Option<&Path>) -> Result<bool, Failure> {
         let expected_failures = (0..3).filter(|n| Bulk::of(*n) == Bulk::TooLarge).count();
         let too_large = last.failures.iter().filter(|failure| failure.kind == FailureKind::TooLarge).count();
         // Read and opened without the engine.
         let opened = world::open_all(self.table.as_ref(), &self.plan.policy, self.keyring.as_ref()).await;
         let opened = opened.map_err(world_failed)?;
         let count = opened.len();
+        if let Some(folder) = keep {
+            self.keep(folder, &opened).await?;
+        }
         let differences = self.oracle.compare(opened);
         let [gone, resurrected, changed] =
             [&differences.lost, &differences.resurrected, &differences.changed].map(Vec::len);
@@ -205,18 +292,26 @@ kms_requests_per_second = 5000
     )
 }
 
-fn sum_up(reports: &[&Report], seconds: f64) -> Result<(), Failure> {
-    let rewritten: u64 = reports.iter().flat_map(|report| &report.passes).map(|(_, tally)| tally.rewritten).sum();
-    let conflicts: u64 = reports.iter().flat_map(|report| &report.passes).map(|(_, tally)| tally.conflicts).sum();
-    let sum = |of: fn(&Report) -> f64| reports.iter().map(|report| of(report)).sum::<f64>();
+fn sum_up(report: &Report, seconds: f64) -> Result<(), Failure> {
+    let tallies = report.passes.iter().map(|(_, tally)| *tally).chain(report.tail.as_ref().map(|tail| tail.tally));
+    let sum = tallies.fold(Tally::default(), |mut sum, tally| {
+        sum += tally;
+        sum
+    });
     output::line(format!(
-        "\n{rewritten} rewrites in {seconds:.1} s ({:.0} per second), {conflicts} conflicts with the applications; {:.0} read \
-         units, {:.0} write units, {} KMS requests",
-        rewritten as f64 / seconds,
-        sum(|report| report.read_units),
-        sum(|report| report.write_units),
-        reports.iter().map(|report| report.kms_requests).sum::<u64>()
-    ))
+        "\n{} rewrites in {seconds:.1} s ({:.0} per second), {} conflicts with the applications; {:.0} read units, {:.0} \
+         write units, {} KMS requests",
+        sum.rewritten,
+        sum.rewritten as f64 / seconds,
+        sum.conflicts,
+        report.read_units,
+        report.write_units,
+        report.kms_requests
+    ))?;
+    match report.tail.as_ref().and_then(|tail| tail.exposure.all()) {
+        Some(exposed) => output::line(format!("exposure: {}", report::exposure(&exposed))),
+        None => output::line("exposure: the stream brought nothing in plaintext"),
+    }
 }
 
 fn world_failed(error: world::WorldError) -> Failure {
