@@ -53,9 +53,10 @@ fn main() -> ExitCode {
             println!("{line}");
         }
     }
-    let Sum { calls, written, acts, ended, faults, time } = sum;
+    let Sum { calls, written, acts, records, ended, faults, time } = sum;
     println!("{} seeds from {} in {:.0} s: no violation", args.count, args.from, begun.elapsed().as_secs_f64());
     println!("{calls} calls, {written} writes, {acts} acts of applications, {ended} processes killed or stopped");
+    println!("{records} records of streams read and done");
     println!(
         "{:.0} hours of the worlds' own time; {} faults:",
         time.as_secs_f64() / 3600.0,
@@ -72,6 +73,7 @@ struct Sum {
     calls: u64,
     written: u64,
     acts: u64,
+    records: u64,
     ended: u64,
     faults: BTreeMap<&'static str, u64>,
     time: Duration,
@@ -82,6 +84,7 @@ impl Sum {
         self.calls += outcome.calls;
         self.written += outcome.written;
         self.acts += outcome.acts;
+        self.records += outcome.records;
         self.ended += outcome.ended;
         self.time += outcome.time;
         for (name, count) in outcome.faults {

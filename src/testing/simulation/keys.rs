@@ -84,6 +84,11 @@ impl SimKms {
         self.state().wrapped.iter().map(|wrapped| wrapped.key).collect()
     }
 
+    /// Whether a policy of the keys keeps everybody from what was sealed under this context.
+    pub(super) fn denies(&self, context: &EncryptionContext) -> bool {
+        denied(context, self.state().weather.keys_denied)
+    }
+
     /// A fresh key, without any request: for applications.
     pub(super) fn make(&self, name: &str, context: &EncryptionContext) -> WrappedKey {
         let mut state = self.state();

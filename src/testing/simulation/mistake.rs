@@ -3,20 +3,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::shards::SimShards;
 use super::table::SimTable;
 use super::world::UNNAMED;
 use crate::crypto::EncryptionContext;
 use crate::format::dbesdk::{FOOT, HEAD};
 use crate::item::{Item, Key, KeyNames, Value};
 use crate::keyring::{Keyring, KeyringError, Recipient, Secret, WrappedKey, WrappedRef};
-use crate::migration::{Expected, Failure, LineageRows, Rewrite};
+use crate::migration::{Expected, Failure, LineageChange, LineageRows, Place, Rewrite};
 use crate::store::{
-    Answer, Checkpoint, Commit, Journal, JournalError, Page, Pass, Scan, StoreError, Table, Units, Update, Via,
+    Answer, Checkpoint, Commit, Journal, JournalError, Listing, Page, Pass, Record, Records, Scan, Shards, ShardsError,
+    Start, StoreError, Table, Units, Update, Via,
 };
 use crate::testing::is_probe;
 
@@ -59,11 +61,27 @@ pub enum Mistake {
     PageCutShort,
     /// An error message holds a value of the item.
     ValueInError,
+    /// What continues a shard is read from the latest record on.
+    ChildFromLatest,
+    /// When records were trimmed, the shard is read from the oldest one left, and nothing is said of it.
+    SkipToTrimHorizon,
+    /// A shard's position is durable as soon as its records were read.
+    PositionBeforeWrites,
+    /// Of the records of an item in a batch, only the last one's new image is looked at.
+    LastImageOnly,
+    /// A shard is taken for quiet after one answer without records.
+    QuietAtOnce,
+    /// A closed shard that nothing listed continues is taken for the last.
+    ChildlessIsLast,
+    /// This machine's clock is taken for the service's.
+    LocalClock,
+    /// Our own writes are taken for those of applications.
+    OwnWritesRewritten,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 26] = [
         Self::Unconditional,
         Self::Upsert,
         Self::PutOldImage,
@@ -82,6 +100,14 @@ impl Mistake {
         Self::ProofSkipped,
         Self::PageCutShort,
         Self::ValueInError,
+        Self::ChildFromLatest,
+        Self::SkipToTrimHorizon,
+        Self::PositionBeforeWrites,
+        Self::LastImageOnly,
+        Self::QuietAtOnce,
+        Self::ChildlessIsLast,
+        Self::LocalClock,
+        Self::OwnWritesRewritten,
     ];
 }
 
@@ -149,7 +175,7 @@ impl MistakenTable {
             Mistake::NoAbsentAttributes => {
                 sent.condition.retain(|(name, expected)| ends(name) || *expected != Expected::Absent);
             }
-            Mistake::SealsItsOwnOutput => {
+            Mistake::SealsItsOwnOutput | Mistake::OwnWritesRewritten => {
                 sent.condition.retain(|(name, expected)| !(ends(name) && *expected == Expected::Absent));
             }
             _ => {}
@@ -266,7 +292,9 @@ impl Journal for MistakenJournal {
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError> {
-        self.0.checkpoint(checkpoint).await
+        let (failures, done) = (checkpoint.failures.clone(), checkpoint.done.clone());
+        self.0.checkpoint(Checkpoint { failures: Vec::new(), done: Vec::new(), ..checkpoint }).await?;
+        self.0.record(&failures, &done).await
     }
 
     async fn end_pass(&self) -> Result<(), JournalError> {
@@ -275,6 +303,156 @@ impl Journal for MistakenJournal {
 
     async fn open_failures(&self) -> Result<Vec<Failure>, JournalError> {
         self.0.open_failures().await
+    }
+}
+
+/// The stream, as a program sees it that makes a mistake.
+pub(super) struct MistakenShards {
+    shards: SimShards,
+    mistake: Mistake,
+    journal: Arc<dyn Journal>,
+    /// Whether the stream is all that the process reads.
+    alone: bool,
+    /// By how many hours this machine's clock is ahead of the service's, or behind.
+    hours: i64,
+    state: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Of each iterator that was given back with an answer without records: how many more such answers are made up.
+    quiet: BTreeMap<String, u32>,
+}
+
+/// Answers without records that make a shard quiet.
+const QUIET_ANSWERS: u32 = 10;
+
+impl MistakenShards {
+    pub(super) fn new(
+        shards: SimShards,
+        mistake: Mistake,
+        journal: Arc<dyn Journal>,
+        (seed, alone): (u64, bool),
+    ) -> Self {
+        let hours = if seed.is_multiple_of(2) { 3 } else { -3 };
+        Self { shards, mistake, journal, alone, hours, state: Mutex::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time, as the mistaken program tells it.
+    fn time(&self, at: Option<SystemTime>) -> Option<SystemTime> {
+        let hours = Duration::from_hours(self.hours.unsigned_abs());
+        match self.mistake {
+            Mistake::LocalClock if self.hours < 0 => Some(at? - hours),
+            Mistake::LocalClock => Some(at? + hours),
+            _ => at,
+        }
+    }
+
+    /// Moves a shard's position in the journal, before anything was done for it.
+    async fn pass(&self, shard: &str, last: &Record) -> Result<(), ShardsError> {
+        let rows = self.journal.lineage().await.ok().flatten();
+        if let Some(mut rows) = rows {
+            rows.shards.retain(|row| row.id == shard);
+            rows.shards.iter_mut().for_each(|row| row.place = Place::After(last.sequence.clone()));
+            let lineage = LineageChange { rows, forgotten: Vec::new() };
+            drop(self.journal.checkpoint(Checkpoint { lineage, ..Checkpoint::default() }).await);
+        }
+        Ok(())
+    }
+
+    /// Records as the mistaken program sees them.
+    fn see(&self, records: Vec<Record>) -> Vec<Record> {
+        match self.mistake {
+            Mistake::LastImageOnly => {
+                let mut seen: Vec<Record> = Vec::new();
+                for record in records {
+                    seen.retain(|before| before.key != record.key);
+                    seen.push(Record { old: None, ..record });
+                }
+                seen
+            }
+            Mistake::OwnWritesRewritten => {
+                let unseal = |mut record: Record| {
+                    for name in [HEAD, FOOT] {
+                        record.new.as_mut().map(|new| new.remove(name));
+                    }
+                    record
+                };
+                records.into_iter().map(unseal).collect()
+            }
+            _ => records,
+        }
+    }
+}
+
+#[async_trait]
+impl Shards for MistakenShards {
+    fn arn(&self) -> &str {
+        self.shards.arn()
+    }
+
+    async fn list(&self, after: Option<&str>) -> Result<Listing, ShardsError> {
+        let listing = self.shards.list(after).await?;
+        // A run that makes passes as well has another reason to ask whether the stream is enabled.
+        let enabled = listing.enabled && !(self.alone && self.mistake == Mistake::ChildlessIsLast);
+        Ok(Listing { enabled, at: self.time(listing.at), ..listing })
+    }
+
+    async fn children(&self, parent: &str) -> Result<Option<Listing>, ShardsError> {
+        if self.mistake == Mistake::ChildlessIsLast {
+            return Ok(None);
+        }
+        let listing = self.shards.children(parent).await?;
+        Ok(listing.map(|listing| Listing { at: self.time(listing.at), ..listing }))
+    }
+
+    async fn iterator(&self, shard: &str, start: &Start) -> Result<String, ShardsError> {
+        let memory = &self.shards.memory;
+        let latest = memory.latest(shard).filter(|_| self.mistake == Mistake::ChildFromLatest);
+        match (start, latest) {
+            (Start::TrimHorizon, Some(latest)) if memory.parent(shard).is_some() => {
+                self.shards.iterator(shard, &Start::After(latest)).await
+            }
+            _ => match self.shards.iterator(shard, start).await {
+                Err(ShardsError::Trimmed(_)) if self.mistake == Mistake::SkipToTrimHorizon => {
+                    self.shards.iterator(shard, &Start::TrimHorizon).await
+                }
+                answer => answer,
+            },
+        }
+    }
+
+    async fn records(&self, iterator: &str) -> Result<Records, ShardsError> {
+        if self.mistake == Mistake::QuietAtOnce {
+            // Having seen one answer without records, the program asks no more.
+            let mut kept = self.kept();
+            if let Some(more) = kept.quiet.get_mut(iterator).filter(|more| **more > 0) {
+                *more -= 1;
+                let at = Some(self.shards.memory.now());
+                return Ok(Records { records: Vec::new(), next: Some(iterator.to_owned()), at });
+            }
+        }
+        let mut answer = match self.shards.records(iterator).await {
+            Err(ShardsError::Trimmed(error)) if self.mistake == Mistake::SkipToTrimHorizon => {
+                return Err(ShardsError::Expired(error));
+            }
+            answer => answer?,
+        };
+        answer.at = self.time(answer.at);
+        match (&answer.records[..], &answer.next) {
+            ([], Some(next)) => drop(self.kept().quiet.insert(next.clone(), QUIET_ANSWERS)),
+            ([.., last], _) if self.mistake == Mistake::PositionBeforeWrites => {
+                let shard = iterator.split('/').next().unwrap_or(iterator);
+                self.pass(shard, last).await?;
+            }
+            _ => {}
+        }
+        answer.records = self.see(answer.records);
+        Ok(answer)
     }
 }
 

@@ -4,10 +4,12 @@
 
 mod keys;
 mod mistake;
+mod shards;
 mod shrink;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod watch;
 mod world;
 
@@ -26,17 +28,21 @@ pub use mistake::Mistake;
 pub use shrink::shrink;
 pub use table::calm;
 pub use watch::Violation;
-pub use world::{Act, End, Form, Job, Life, Pace, Shape, Weather, What, When, World};
+pub use world::{Act, End, Form, Job, Life, Pace, Shape, Stream, Weather, What, When, Work, World};
 
 use self::keys::SimKms;
-use self::mistake::{MistakenJournal, MistakenKeyring, MistakenTable};
+use self::mistake::{MistakenJournal, MistakenKeyring, MistakenShards, MistakenTable};
+use self::shards::SimStreams;
 use self::table::{SimTable, Witness};
-use self::watch::{Watch, Watched};
+use self::watch::{Claim, Watch, Watched};
 use self::world::{Rng, SECRET};
 use crate::keyring::Keyring;
-use crate::pipeline::{Ended, Observer, Ports, Report, RunError, Settings, Stop, run, run_keys, verify};
-use crate::store::{Journal, Table, Via};
-use crate::testing::{MemoryJournal, MemoryTable, Tripwire};
+use crate::migration::From;
+use crate::pipeline::{
+    Ended, Follow, Observer, Ports, Report, RunError, Settings, Stop, Until, run, run_keys, tail, verify,
+};
+use crate::store::{Journal, Shards, Table, Via};
+use crate::testing::{MemoryJournal, MemoryShards, MemoryTable, Tripwire};
 
 /// What a simulation came to.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +55,8 @@ pub struct Outcome {
     pub written: u64,
     /// What applications did.
     pub acts: u64,
+    /// Records of the stream whose outcome became durable.
+    pub records: u64,
     /// Processes that were killed or stopped.
     pub ended: u64,
     /// Faults met, by name.
@@ -121,11 +129,12 @@ struct Simulation<'a> {
     mistake: Option<Mistake>,
     table: SimTable,
     kms: SimKms,
+    streams: SimStreams,
     journal: Arc<MemoryJournal>,
     watch: Arc<Watch>,
 }
 
-/// Longer than any world lasts that comes to an end: a world that goes on is stuck.
+/// Longer than any world lasts that comes to an end, pauses aside: a world that goes on is stuck.
 const FOREVER: Duration = Duration::from_hours(24);
 /// Processes after those that die, before the world is said to come to no end.
 const LIVES: usize = 60;
@@ -141,13 +150,18 @@ async fn live(world: &World, mistake: Option<Mistake>, traced: bool, logs: &Logs
     let kms = SimKms::new(&world.weather, world.seed);
     let watch = Arc::new(Watch::new(world, watch::policy(world), Arc::clone(&memory), kms.clone(), traced));
     let table = SimTable::new(memory, &world.weather, world.seed, Arc::clone(&watch) as Arc<dyn Witness>);
-    let simulation = Simulation { world, mistake, table, kms, journal: Arc::default(), watch: Arc::clone(&watch) };
-    let clock = tokio::spawn(Arc::clone(&watch).act_by_the_clock());
+    let streams = SimStreams::new(&world.weather, world.seed, Arc::clone(&watch));
+    let journal = Arc::default();
+    let simulation = Simulation { world, mistake, table, kms, streams, journal, watch: Arc::clone(&watch) };
+    let clock = tokio::spawn(Arc::clone(&watch).act_by_the_clock(world.acts.clone()));
+    let paused: u64 = world.lives.iter().map(|life| life.pause).sum();
+    let stalled = world.weather.stalled.map_or(0, |(_, seconds)| seconds);
+    let forever = FOREVER + Duration::from_secs(paused + stalled);
     let mut ended = 0;
     tokio::select! {
         biased;
         () = watch.violated.cancelled() => {}
-        done = timeout(FOREVER, simulation.go(&mut ended, &clock)) => if done.is_err() {
+        done = timeout(forever, simulation.go(&mut ended, &clock)) => if done.is_err() {
             watch.violate(5, "the run is stuck");
         },
     }
@@ -156,11 +170,15 @@ async fn live(world: &World, mistake: Option<Mistake>, traced: bool, logs: &Logs
     let (written, acts) = watch.counts();
     let mut faults = simulation.table.faults();
     faults.extend(simulation.kms.faults());
+    faults.extend(simulation.streams.faults());
+    let (records, lost, gaps) = watch.records();
+    faults.extend([("record of the stream lost", lost), ("gap in the stream", gaps)]);
     Outcome {
         violation: watch.violation(),
-        calls: simulation.table.calls() + simulation.kms.calls(),
+        calls: simulation.table.calls() + simulation.kms.calls() + simulation.streams.calls(),
         written,
         acts,
+        records,
         ended,
         faults,
         time: began.elapsed(),
@@ -171,18 +189,17 @@ async fn live(world: &World, mistake: Option<Mistake>, traced: bool, logs: &Logs
 impl Simulation<'_> {
     /// Life after life, and in the end a quiet one.
     async fn go(&self, ended: &mut u64, clock: &tokio::task::JoinHandle<()>) {
-        let usual = Life { end: None, keys: false, max_items: None };
+        let usual = Life { end: None, work: Work::RunAndTail, max_items: None, pause: 0 };
         let lives = self.world.lives.iter().copied().chain(std::iter::repeat_n(usual, LIVES));
         for (number, life) in lives.enumerate() {
             let report = self.life(life).await;
             self.watch.tell(|| format!("process {number} ended: {report:?}"));
-            *ended +=
-                u64::from(life.end.is_some() && !matches!(&report, Some(Ok(Report { ended: Ended::Complete, .. }))));
+            let complete = matches!(&report, Some(Ok(Report { ended: Ended::Complete, .. })));
+            *ended += u64::from(life.end.is_some() && !complete);
             if self.never_written(report.as_ref()) {
                 return;
             }
-            sleep(BETWEEN).await;
-            let complete = matches!(&report, Some(Ok(Report { ended: Ended::Complete, .. })));
+            sleep(BETWEEN + Duration::from_secs(life.pause)).await;
             if complete && number >= self.world.lives.len() && clock.is_finished() {
                 break;
             }
@@ -191,15 +208,36 @@ impl Simulation<'_> {
         sleep(Duration::from_secs(40)).await;
         self.table.calm();
         self.kms.calm();
-        self.watch.calm();
-        match self.life(usual).await {
-            Some(Ok(Report { ended: Ended::Complete, .. })) => {}
-            other => return self.watch.violate(5, format!("in calm weather the run ends with {other:?}")),
+        self.streams.calm();
+        // In calm weather applications go on while the stream is read, and no longer.
+        let acts = self.world.stream.as_ref().map_or(&[][..], |stream| &stream.last);
+        let acting = self.watch.go_on_with(acts);
+        self.complete(usual).await;
+        if self.world.stream.is_some() {
+            sleep(BETWEEN).await;
+            self.watch.split();
+            self.complete(Life { work: Work::Tail, ..usual }).await;
+        }
+        acting.abort();
+        self.watch.go_on_with(&[]).abort();
+        if self.world.stream.is_some() {
+            sleep(BETWEEN).await;
+            self.complete(usual).await;
         }
         self.watch.demand_end(&self.journal).await;
         for pass in self.journal.passes() {
             if !pass.tally.balances() {
                 self.watch.violate(9, format!("pass {}: {:?} does not balance", pass.number, pass.tally));
+            }
+        }
+        if self.world.stream.is_some() {
+            // Our own writes have come by, and led to no further ones.
+            sleep(BETWEEN).await;
+            let (written, _) = self.watch.counts();
+            self.complete(usual).await;
+            let again = self.watch.counts().0 - written;
+            if again > 0 {
+                self.watch.violate(6, format!("{again} writes when all was done"));
             }
         }
         self.kms.allow();
@@ -211,6 +249,14 @@ impl Simulation<'_> {
             found => {
                 self.watch.violate(3, format!("{readable} of {items} items are readable, and verify says {found:?}"));
             }
+        }
+    }
+
+    /// In calm weather a process comes to its end.
+    async fn complete(&self, life: Life) {
+        match self.life(life).await {
+            Some(Ok(Report { ended: Ended::Complete, .. })) => {}
+            other => self.watch.violate(5, format!("in calm weather the run ends with {other:?}")),
         }
     }
 
@@ -232,22 +278,43 @@ impl Simulation<'_> {
     async fn life(&self, life: Life) -> Option<Result<Report, RunError>> {
         let at = if let Some(End::Killed(moment)) = life.end { moment } else { u64::MAX };
         let (wire, stop) = (Tripwire::at(at), Stop::default());
-        let journal: Arc<dyn Journal> =
-            Arc::new(Watched { journal: Arc::clone(&self.journal), watch: Arc::clone(&self.watch) });
-        let mut journal: Arc<dyn Journal> = wire.wire(journal);
+        let mut journal: Arc<dyn Journal> = wire.wire(self.watched());
         if self.mistake == Some(Mistake::LedgerAfterCheckpoint) {
             journal = Arc::new(MistakenJournal(journal));
         }
         let (ports, policy) = (self.ports(Some(&wire)), Arc::new(self.watch.policy.clone()));
         let mut settings = self.settings();
         settings.max_items = life.max_items;
-        let keys = if life.keys { self.keys() } else { Vec::new() };
+        let stream = self.watch.stream();
+        let (work, shards) = match stream {
+            Some(stream) => (life.work, Some(self.shards(stream, &wire, life.work == Work::Tail))),
+            None if life.work == Work::Keys => (Work::Keys, None),
+            None => (Work::Run, None),
+        };
+        let told = self.watch.told();
         let work = async {
-            if life.keys {
-                run_keys(ports, journal, policy, settings, &keys, &stop).await
-            } else {
-                run(ports, None, journal, policy, settings, &stop).await
+            let report = match work {
+                Work::Keys => run_keys(ports, journal, policy, settings, &self.keys(), &stop).await,
+                Work::Run => run(ports, None, journal, policy, settings, &stop).await,
+                Work::RunAndTail => {
+                    let follow = shards.map(|shards| Follow { shards, until: Until::Drained, from: From::Now });
+                    run(ports, follow, journal, policy, settings, &stop).await
+                }
+                Work::Tail => {
+                    let until = if life.end.is_some() { Until::Stopped } else { Until::Drained };
+                    let follow = Follow { shards: shards.expect("there is a stream"), until, from: From::Now };
+                    tail(ports, follow, journal, policy, settings, &stop).await
+                }
+            };
+            if let Ok(Report { ended: Ended::Complete, .. }) = &report {
+                match work {
+                    Work::Keys => {}
+                    Work::Run => self.watch.demand(Claim::Passes, &self.journal).await,
+                    Work::RunAndTail => self.watch.demand(Claim::PassesAndStream, &self.journal).await,
+                    Work::Tail => self.watch.demand(Claim::Stream(told), &self.journal).await,
+                }
             }
+            report
         };
         let stopping = async {
             match life.end {
@@ -278,6 +345,20 @@ impl Simulation<'_> {
             .step_by(2)
             .filter_map(|number| names.key_of(&self.world.item(number, 0, Form::Plain)).ok())
             .collect()
+    }
+
+    fn watched(&self) -> Arc<dyn Journal> {
+        Arc::new(Watched { journal: Arc::clone(&self.journal), watch: Arc::clone(&self.watch) })
+    }
+
+    /// The stream, as a process reads it.
+    fn shards(&self, stream: Arc<MemoryShards>, wire: &Arc<Tripwire>, alone: bool) -> Arc<dyn Shards> {
+        let shards = self.streams.present(stream);
+        let shards: Arc<dyn Shards> = match self.mistake {
+            Some(mistake) => Arc::new(MistakenShards::new(shards, mistake, self.watched(), (self.world.seed, alone))),
+            None => Arc::new(shards),
+        };
+        wire.wire(shards)
     }
 
     fn ports(&self, wire: Option<&Arc<Tripwire>>) -> Ports {

@@ -1,6 +1,6 @@
 //! Making a world smaller that went wrong, until nothing can be left out.
 
-use super::world::{Weather, World};
+use super::world::{Act, Weather, Work, World};
 use super::{Mistake, simulate};
 
 /// The smallest world found in which the same invariant is violated still.
@@ -31,21 +31,26 @@ fn candidates(world: &World) -> Vec<World> {
             world.lives.remove(i);
         });
         with(&|world| world.lives[i].end = None);
-        with(&|world| world.lives[i].keys = false);
+        with(&|world| world.lives[i].work = Work::Run);
+        with(&|world| world.lives[i].pause = 0);
         with(&|world| world.lives[i].max_items = None);
     }
-    for half in [world.acts.len() / 2, 0] {
-        with(&|world| world.acts.truncate(half));
-    }
-    for i in 0..world.acts.len() {
-        with(&|world| {
-            world.acts.remove(i);
-        });
+    with(&|world| world.stream = None);
+    for list in [acts, last_acts] {
+        let count = list(&mut world.clone()).len();
+        for half in [count / 2, 0] {
+            with(&|world| list(world).truncate(half));
+        }
+        for i in 0..count {
+            with(&|world| {
+                list(world).remove(i);
+            });
+        }
     }
     with(&|world| {
         world.items.pop();
     });
-    let calms: [fn(&mut Weather); 12] = [
+    let calms: [fn(&mut Weather); 16] = [
         |weather| weather.delay_ms = 0,
         |weather| weather.throttled = 0,
         |weather| weather.silent = 0,
@@ -58,6 +63,10 @@ fn candidates(world: &World) -> Vec<World> {
         |weather| weather.keys_silent = 0,
         |weather| weather.keys_denied = 0,
         |weather| weather.key_disabled = None,
+        |weather| weather.held_back = 0,
+        |weather| weather.listings = 0,
+        |weather| weather.iterators = 0,
+        |weather| weather.stalled = None,
     ];
     for calm in calms {
         with(&|world| calm(&mut world.weather));
@@ -72,4 +81,13 @@ fn candidates(world: &World) -> Vec<World> {
     with(&|world| world.shape.version = 1);
     found.retain(|world| !world.items.is_empty());
     found
+}
+
+fn acts(world: &mut World) -> &mut Vec<Act> {
+    &mut world.acts
+}
+
+/// What applications do while the last process works: with a stream only.
+fn last_acts(world: &mut World) -> &mut Vec<Act> {
+    world.stream.as_mut().map_or(&mut world.acts, |stream| &mut stream.last)
 }

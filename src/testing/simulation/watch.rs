@@ -10,14 +10,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::keys::SimKms;
 use super::table::{Kind, Witness};
+use super::trail::{Reading, Trail};
 use super::world::{Act, Form, SECRET, UNNAMED, What, When, World, number_value};
 use crate::crypto::Secret;
-use crate::format::dbesdk::{self, Inspection};
+use crate::format::dbesdk::{self, FOOT, Inspection};
 use crate::item::{Item, Key, Value};
-use crate::migration::{Failure, LineageRows, Policy, Rewrite, Target, Verdict};
+use crate::migration::{Failure, LineageChange, LineageRows, Policy, Rewrite, Target, Verdict};
 use crate::pipeline::{Event, Observer};
-use crate::store::{Checkpoint, Commit, Cursor, Journal, JournalError, Pass, Scan};
-use crate::testing::{MemoryJournal, MemoryTable};
+use crate::store::{Checkpoint, Commit, Cursor, Journal, JournalError, Pass, Record, Scan};
+use crate::testing::{MemoryJournal, MemoryShards, MemoryTable, View};
 
 /// What the applications know of an item.
 #[derive(Clone)]
@@ -64,20 +65,61 @@ struct State {
     acts: Vec<Act>,
     /// Everything that happened, counted.
     step: u64,
-    /// Rewrites, and items read, that the moments of acts count.
-    moments: [u64; 3],
+    /// Rewrites, items read and batches of records, that the moments of acts count.
+    moments: [u64; 4],
     /// Seconds and units.
     consumed: BTreeMap<Kind, Vec<(f64, f64)>>,
     written: u64,
     acted: u64,
+    /// Whole items and attributes written by applications.
+    put: u64,
+    /// The table's stream, and whatever is known of it.
+    stream: Option<Arc<MemoryShards>>,
+    trail: Trail,
+    /// Of an item that an application broke: the record that says so.
+    broken: BTreeMap<String, usize>,
+    /// When the first page of each pass was read, in steps; and a pass that has begun, of which none was.
+    passes: BTreeMap<u32, u64>,
+    begun: Option<u32>,
+    /// The pass that ended last.
+    ended: PassEnded,
     violation: Option<Violation>,
     trace: Option<Vec<String>>,
     said: Vec<String>,
 }
 
-const MOMENTS: [fn(u64) -> When; 3] = [When::BeforeWrite, When::AfterWrite, When::AfterRead];
+/// A pass that has ended, in steps; and the records by then.
+#[derive(Debug, Clone, Copy, Default)]
+struct PassEnded {
+    began: u64,
+    ended: u64,
+    told: usize,
+}
+
+/// What a process said that it did, and what must hold then for everything that was written by a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Passes: everything written before the last of them began.
+    Passes,
+    /// Passes and the stream beside them: everything written before the last of them ended.
+    PassesAndStream,
+    /// The stream alone: every record by the process's begin, when there were so many.
+    Stream(usize),
+}
+
+const MOMENTS: [fn(u64) -> When; 4] = [When::BeforeWrite, When::AfterWrite, When::AfterRead, When::AfterRecords];
+
+impl State {
+    /// Takes in what the stream told.
+    fn sync(&mut self) {
+        if let Some(stream) = &self.stream {
+            self.trail.sync(stream);
+        }
+    }
+}
 
 impl Watch {
+    /// Fills the table, which tells the world's stream from then on.
     pub(super) fn new(world: &World, policy: Policy, table: Arc<MemoryTable>, kms: SimKms, traced: bool) -> Self {
         let watch = Self {
             world: world.clone(),
@@ -95,8 +137,40 @@ impl Watch {
                 watch.put(&mut state, number, *form);
             }
             state.acts.clone_from(&world.acts);
+            if let Some(stream) = &world.stream {
+                let shards = MemoryShards::new(stream.view);
+                shards.limit_pages(stream.pages.0, stream.pages.1);
+                watch.enable(&mut state, shards);
+            }
         }
         watch
+    }
+
+    /// Gives the table a stream.
+    fn enable(&self, state: &mut State, stream: MemoryShards) {
+        let stream = Arc::new(stream);
+        self.table.set_stream(Arc::clone(&stream));
+        state.trail.replaced();
+        state.stream = Some(stream);
+    }
+
+    /// The table's stream, for a process that begins and wants to read it; one that was disabled is replaced.
+    pub(super) fn stream(&self) -> Option<Arc<MemoryShards>> {
+        let mut state = self.state();
+        state.trail.process();
+        let stream = state.stream.clone()?;
+        if stream.is_disabled() {
+            state.sync();
+            self.enable(&mut state, stream.successor());
+        }
+        state.stream.clone()
+    }
+
+    /// Records that the stream told so far.
+    pub(super) fn told(&self) -> usize {
+        let mut state = self.state();
+        state.sync();
+        state.trail.len()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -118,9 +192,18 @@ impl Watch {
         (state.written, state.acted)
     }
 
-    /// From now on applications do nothing.
-    pub(super) fn calm(&self) {
-        self.state().acts.clear();
+    /// Records of the stream whose outcome is durable, those whose loss is, and gaps.
+    pub(super) fn records(&self) -> (u64, u64, u64) {
+        self.state().trail.counts()
+    }
+
+    /// From now on applications do this and nothing else; times are from now.
+    pub(super) fn go_on_with(self: &Arc<Self>, acts: &[Act]) -> tokio::task::JoinHandle<()> {
+        let mut state = self.state();
+        state.acts = acts.to_vec();
+        state.moments = [0; 4];
+        drop(state);
+        tokio::spawn(Arc::clone(self).act_by_the_clock(acts.to_vec()))
     }
 
     /// Everything that was said aloud.
@@ -150,19 +233,28 @@ impl Watch {
     }
 
     /// The acts that have their own time, one after the other.
-    pub(super) async fn act_by_the_clock(self: Arc<Self>) {
+    pub(super) async fn act_by_the_clock(self: Arc<Self>, acts: Vec<Act>) {
+        let began = Instant::now();
         let at = |act: &Act| match act.when {
             When::At(ms) => Some(ms),
             _ => None,
         };
-        let mut acts: Vec<(u64, Act)> =
-            self.world.acts.iter().filter_map(|act| Some((at(act)?, act.clone()))).collect();
+        let mut acts: Vec<(u64, Act)> = acts.into_iter().filter_map(|act| Some((at(&act)?, act))).collect();
         acts.sort_by_key(|(ms, _)| *ms);
         for (ms, act) in acts {
-            tokio::time::sleep_until(self.began + Duration::from_millis(ms)).await;
+            tokio::time::sleep_until(began + Duration::from_millis(ms)).await;
             let mut state = self.state();
             let key = self.key(act.item);
             self.act(&mut state, act.what, &key, act.item);
+        }
+    }
+
+    /// In most worlds with a stream a shard splits now, and an application writes.
+    pub(super) fn split(&self) {
+        if self.world.stream.as_ref().is_some_and(|stream| !stream.last.is_empty()) {
+            let (mut state, key) = (self.state(), self.key(0));
+            self.act(&mut state, What::Split(2), &key, 0);
+            self.act(&mut state, What::Put(self.world.items[0]), &key, 0);
         }
     }
 
@@ -192,8 +284,22 @@ impl Watch {
         self.note(state, || format!("application: {what:?} {text}"));
         let before = self.table.peek(key);
         match what {
-            What::Jump(seconds) => {
-                super::set_clock(seconds);
+            What::Jump(seconds) => super::set_clock(seconds),
+            What::Split(children) => {
+                let Some(stream) = &state.stream else { return };
+                if let Some(shard) = stream.open().get(number % stream.open().len().max(1)) {
+                    let children = stream.split(shard, children.max(1));
+                    // In some worlds nobody hears of them at first.
+                    let late = if self.world.weather.listings > 0 { state.step % 4 } else { 0 };
+                    children.iter().for_each(|child| stream.leave_out(child, late as u32));
+                    self.note(state, || format!("{children:?} continue a shard"));
+                }
+            }
+            What::Disable => state.stream.iter().for_each(|stream| stream.disable()),
+            What::Renew => {
+                let Some(stream) = state.stream.clone() else { return };
+                state.sync();
+                self.enable(state, stream.successor());
             }
             What::Put(form) => self.put(state, number, form),
             What::PutBack(writes) => {
@@ -228,7 +334,11 @@ impl Watch {
                 };
                 item.insert(name, value);
                 let truth = self.open(&item).map_or_else(|| Truth::Spoiled(item.clone()), Truth::Readable);
+                let spoiled = matches!(truth, Truth::Spoiled(_));
                 self.set(state, key, Some((item, truth)));
+                if let Some(record) = state.trail.last(&text).filter(|_| spoiled) {
+                    state.broken.insert(text, record);
+                }
             }
         }
     }
@@ -251,14 +361,27 @@ impl Watch {
     fn set(&self, state: &mut State, key: &Key, now: Option<(Item, Truth)>) {
         let text = key.to_string();
         state.touched.insert(text.clone(), state.step);
-        let Some((item, truth)) = now else {
+        let records = state.trail.len();
+        if let Some((item, truth)) = now {
+            state.put += 1;
+            state.past.entry(text.clone()).or_default().push((item.clone(), truth.clone()));
+            let before = self.table.put(item.clone()).expect("items are made with their keys");
+            state.truth.insert(text.clone(), truth);
+            if before.as_ref().and_then(|before| before.get(FOOT)) != item.get(FOOT) {
+                // As it is now, no record shows what is wrong with it.
+                state.broken.remove(&text);
+            }
+            if before.is_some_and(|before| before.same(&item)) {
+                return;
+            }
+        } else {
             self.table.delete(key);
             state.truth.remove(&text);
-            return;
-        };
-        state.past.entry(text.clone()).or_default().push((item.clone(), truth.clone()));
-        self.table.put(item).expect("items are made with their keys");
-        state.truth.insert(text, truth);
+        }
+        state.sync();
+        if state.trail.len() == records {
+            state.trail.untold(&text);
+        }
     }
 
     /// The item sealed, as a client would that was switched to the form.
@@ -285,6 +408,12 @@ impl Watch {
         rewrite.holds_for(image)
             && self.open(&rewrite.applied_to(image)).is_some()
             && touched.into_iter().all(|name| image.get(name) == now.get(name))
+    }
+
+    /// Whether nobody is given the key of an item: its entry in the ledger cannot be closed by opening it.
+    fn denied(&self, item: &Item) -> bool {
+        let inspected = dbesdk::inspect(&self.policy.schema, item);
+        matches!(inspected, Ok(Inspection::Sealed(sealed)) if self.kms.denies(&sealed.context))
     }
 
     fn at_target(&self, item: &Item) -> bool {
@@ -321,7 +450,7 @@ impl Watch {
                 Some(_) if !done && !listed => {
                     self.fail(&mut state, 5, format!("{key} is neither at target nor in the ledger"));
                 }
-                Some(Truth::Readable(_)) if done && listed => {
+                Some(Truth::Readable(_)) if done && listed && !self.denied(&item) => {
                     self.fail(&mut state, 5, format!("{key} is at target, and in the ledger"));
                 }
                 Some(_) => {}
@@ -330,10 +459,39 @@ impl Watch {
         if let Some(gone) = ledger.iter().find(|key| !truth.contains_key(*key)) {
             self.fail(&mut state, 5, format!("{gone} is gone, and in the ledger"));
         }
-        let most = self.world.items.len() as u64 + state.acted;
+        let most = state.put;
         if state.written > most {
             let written = state.written;
             self.fail(&mut state, 6, format!("{written} writes where {most} would do"));
+        }
+    }
+
+    /// Invariant 16: what a process claims that says it is complete. `open` is the failure ledger.
+    pub(super) async fn demand(&self, claim: Claim, journal: &MemoryJournal) {
+        let failures = journal.open_failures().await.unwrap_or_default();
+        let ledger: Vec<String> = failures.iter().map(|failure| failure.key.to_string()).collect();
+        let mut state = self.state();
+        state.sync();
+        let PassEnded { began, ended, told } = state.ended;
+        let (moment, told) = match claim {
+            Claim::Passes => (began, 0),
+            Claim::PassesAndStream => (ended, told),
+            Claim::Stream(told) => (0, told),
+        };
+        if claim != Claim::Passes
+            && let Some((invariant, what)) = state.trail.complete(claim, began, told)
+        {
+            return self.fail(&mut state, invariant, what);
+        }
+        for item in self.table.items() {
+            let Ok(key) = self.table.keys().key_of(&item).map(|key| key.to_string()) else { continue };
+            let before = state.touched.get(&key).is_none_or(|step| *step < moment);
+            if before && !self.at_target(&item) && !ledger.contains(&key) {
+                self.fail(&mut state, 16, format!("{key} was written before the moment, and is not at target"));
+            }
+            if self.was_shown_broken(&state, &key, &item) && !ledger.contains(&key) {
+                self.fail(&mut state, 12, format!("the stream showed {key} mixed, which is not in the ledger"));
+            }
         }
     }
 
@@ -378,6 +536,101 @@ impl Watch {
     }
 }
 
+/// Seen at the stream.
+impl Watch {
+    /// The first page of a listing is answered.
+    pub(super) fn listing(&self) {
+        let mut state = self.state();
+        state.sync();
+        state.trail.listing();
+    }
+
+    /// A process asks for records of a shard, until what is given back is dropped.
+    pub(super) fn reading(self: &Arc<Self>, shard: &str) -> Reading<'_> {
+        let mut state = self.state();
+        if let Some(what) = state.trail.reading(shard) {
+            self.fail(&mut state, 15, what);
+        }
+        Reading { watch: self, shard: shard.to_owned() }
+    }
+
+    pub(super) fn read(&self, shard: &str) {
+        self.state().trail.read(shard);
+    }
+
+    /// Records were read, and are on their way to the engine.
+    pub(super) fn read_records(&self, records: &[Record]) {
+        let mut state = self.state();
+        state.step += 1;
+        let step = state.step;
+        for Record { key, new, .. } in records {
+            state.reads.entry(key.to_string()).or_default().extend(new.clone().map(|new| (step, new)));
+        }
+        if let Some(record) = records.first() {
+            self.moment(&mut state, 3, &record.key);
+        }
+    }
+
+    /// A process asks where to begin with a shard.
+    pub(super) fn begins(&self, stream: &MemoryShards, shard: &str) {
+        let mut state = self.state();
+        if let Some(what) = state.trail.begins(stream, shard) {
+            self.fail(&mut state, 13, what);
+        }
+    }
+
+    /// A process was given records of a shard.
+    pub(super) fn handed(&self, shard: &str, records: &[Record]) {
+        let mut state = self.state();
+        state.sync();
+        let sequences: Vec<&str> = records.iter().map(|record| record.sequence.as_str()).collect();
+        self.note(&mut state, || format!("records of {shard}: {sequences:?}"));
+        state.trail.handed(records);
+    }
+
+    /// Invariants 11, 12 and 14: a checkpoint is durable.
+    fn demand_checkpoint(&self, change: &LineageChange, ledger: &[String]) {
+        let mut state = self.state();
+        state.sync();
+        state.step += 1;
+        let (step, began) = (state.step, state.ended.began);
+        self.note(&mut state, || format!("checkpoint {change:?}"));
+        let Some(now) = state.stream.as_ref().map(|stream| stream.now()) else { return };
+        let (passed, wrong) = state.trail.checkpoint(change, now, (step, began));
+        for (invariant, what) in wrong {
+            self.fail(&mut state, invariant, what);
+        }
+        for index in passed {
+            let key = state.trail.record(index).key.clone();
+            let text = key.to_string();
+            let Some(item) = self.table.peek(&key) else { continue };
+            // What was done to it since has a record of its own.
+            if state.trail.last(&text) != Some(index) || ledger.contains(&text) {
+                continue;
+            }
+            if !self.at_target(&item) {
+                self.fail(&mut state, 12, format!("a record of {text} was passed, which is not done"));
+            } else if self.was_shown_broken(&state, &text, &item) {
+                self.fail(
+                    &mut state,
+                    12,
+                    format!("a record was passed that shows {text} mixed, which is not in the ledger"),
+                );
+            }
+        }
+    }
+
+    /// Whether the stream shows that an item is mixed, to whoever looks at each record of it, or at the last ones.
+    fn was_shown_broken(&self, state: &State, key: &str, item: &Item) -> bool {
+        let both = self.world.stream.as_ref().is_some_and(|stream| stream.view == View::NewAndOldImages);
+        let (Some(Truth::Spoiled(_)), Some(record)) = (state.truth.get(key), state.broken.get(key)) else {
+            return false;
+        };
+        let then = state.trail.record(*record).new.as_ref().and_then(|new| new.get(FOOT));
+        both && then.is_some() && state.trail.is_done(*record) && item.get(FOOT) == then
+    }
+}
+
 impl Witness for Watch {
     fn read(&self, item: &Item) {
         let Ok(key) = self.table.keys().key_of(item) else { return };
@@ -393,6 +646,9 @@ impl Witness for Watch {
         state.step += 1;
         let (step, end) = (state.step, next.map_or_else(String::new, Key::to_string));
         self.note(&mut state, || format!("page of segment {} up to {end:?}", scan.segment));
+        if let Some(number) = state.begun.take() {
+            state.passes.insert(number, step);
+        }
         state.pages.insert((scan.segment, end), step);
     }
 
@@ -504,7 +760,12 @@ impl Journal for Watched {
     }
 
     async fn begin_pass(&self, segments: u32) -> Result<Pass, JournalError> {
-        self.journal.begin_pass(segments).await
+        let pass = self.journal.begin_pass(segments).await?;
+        let mut state = self.watch.state();
+        state.step += 1;
+        state.begun = Some(pass.number);
+        drop(state);
+        Ok(pass)
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), JournalError> {
@@ -525,11 +786,23 @@ impl Journal for Watched {
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError> {
-        self.journal.checkpoint(checkpoint).await
+        let lineage = checkpoint.lineage.clone();
+        self.journal.checkpoint(checkpoint).await?;
+        let failures = self.journal.open_failures().await?;
+        let ledger: Vec<String> = failures.iter().map(|failure| failure.key.to_string()).collect();
+        self.watch.demand_checkpoint(&lineage, &ledger);
+        Ok(())
     }
 
     async fn end_pass(&self) -> Result<(), JournalError> {
-        self.journal.end_pass().await
+        self.journal.end_pass().await?;
+        let mut state = self.watch.state();
+        state.sync();
+        state.step += 1;
+        let began = self.journal.passes().last().and_then(|pass| state.passes.get(&pass.number).copied());
+        let (ended, told) = (state.step, state.trail.len());
+        state.ended = PassEnded { began: began.unwrap_or_default(), ended, told };
+        Ok(())
     }
 
     async fn open_failures(&self) -> Result<Vec<Failure>, JournalError> {

@@ -9,6 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::crypto::Suite;
 use crate::format::{Action, Schema, Unsigned};
 use crate::item::{Item, KeyNames, Number, Value};
+use crate::testing::View;
 
 /// A generator whose numbers are the same on every machine and in every version.
 pub(super) type Rng = Xoshiro256PlusPlus;
@@ -32,6 +33,19 @@ pub struct World {
     pub pace: Pace,
     /// How the services behave.
     pub weather: Weather,
+    /// The table's stream, if there is one.
+    pub stream: Option<Stream>,
+}
+
+/// A table's stream, and what goes on while the last process reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stream {
+    /// What records say.
+    pub view: View,
+    /// Shards in a page of a listing, and records in an answer, at most.
+    pub pages: (usize, usize),
+    /// What applications do while the last process works; times are from its beginning.
+    pub last: Vec<Act>,
 }
 
 /// A job.
@@ -95,6 +109,8 @@ pub enum When {
     AfterWrite(u64),
     /// Just after the n-th item was read, to that item.
     AfterRead(u64),
+    /// Just after the n-th batch of records was read that is not empty, to the item of the first.
+    AfterRecords(u64),
 }
 
 /// What an application does.
@@ -116,6 +132,12 @@ pub enum What {
     RawNew,
     /// Nothing: but the machine's clock is set by so many seconds.
     Jump(i64),
+    /// Nothing: but an open shard of the stream is closed, and so many continue it.
+    Split(u64),
+    /// Nothing: but the stream is disabled, until somebody wants to read it.
+    Disable,
+    /// Nothing: but the stream is disabled, and another one enabled.
+    Renew,
 }
 
 /// One process.
@@ -123,10 +145,25 @@ pub enum What {
 pub struct Life {
     /// How it ends before its time.
     pub end: Option<End>,
-    /// Whether it works on some keys, instead of passes.
-    pub keys: bool,
+    /// What it does.
+    pub work: Work,
     /// The most items that it may rewrite.
     pub max_items: Option<u64>,
+    /// Seconds that nobody works after it, besides the second that always passes.
+    pub pause: u64,
+}
+
+/// What a process does. Without a stream, those that would read it make passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Passes.
+    Run,
+    /// Passes, and the stream beside them.
+    RunAndTail,
+    /// The stream alone: until it is stopped, or if nobody stops it, until it is drained.
+    Tail,
+    /// Some keys.
+    Keys,
 }
 
 /// How a process ends before its time.
@@ -190,6 +227,14 @@ pub struct Weather {
     pub key_disabled: Option<(u64, u64)>,
     /// What is wrapped cannot be unwrapped: nothing may be written.
     pub keys_damaged: bool,
+    /// Answers without records although there are some.
+    pub held_back: u32,
+    /// Listings of shards that lack one, or show one as open that is closed.
+    pub listings: u32,
+    /// Iterators that have expired before their time.
+    pub iterators: u32,
+    /// The n-th call to the stream takes so many seconds: nobody is there, or the machine sleeps.
+    pub stalled: Option<(u64, u64)>,
 }
 
 impl World {
@@ -224,7 +269,60 @@ impl World {
         }
         let acts = (0..rng.random_range(0..=24)).map(|_| Act::random(rng, job, items.len(), raw, unnamed)).collect();
         let lives = (0..rng.random_range(0..=4)).map(|_| Life::random(rng)).collect();
-        Self { seed, job, shape, items, acts, lives, pace: Pace::random(rng), weather: Weather::random(rng) }
+        let (pace, weather) = (Pace::random(rng), Weather::random(rng));
+        let mut world = Self { seed, job, shape, items, acts, lives, pace, weather, stream: None };
+        if rng.random() {
+            world.add_stream(rng, raw, unnamed);
+        }
+        world
+    }
+
+    /// Gives the table a stream, and the processes something to do with it.
+    fn add_stream(&mut self, rng: &mut Rng, raw: bool, unnamed: bool) {
+        let views = [View::KeysOnly, View::NewImage, View::OldImage, View::NewAndOldImages, View::NewAndOldImages];
+        let mut last = Vec::new();
+        for life in &mut self.lives {
+            life.add_stream(rng);
+        }
+        // What happens while nobody reads happens too.
+        let paused: u64 = self.lives.iter().map(|life| life.pause).sum();
+        for _ in 0..rng.random_range(0..=16) {
+            let mut act = Act::random(rng, self.job, self.items.len(), raw, unnamed);
+            act.when = match (act.when, rng.random_range(0..4)) {
+                (When::At(_), 0) => When::At(1000 * rng.random_range(0..60 + paused)),
+                (When::At(ms), _) => When::At(20 * ms),
+                (_, 0) => When::AfterRecords(rng.random_range(0..12)),
+                (when, _) => when,
+            };
+            match rng.random_range(0..12) {
+                0..=2 => act.what = What::Split(rng.random_range(1..=3)),
+                3 if rng.random_ratio(1, 3) => {
+                    act.what = if rng.random() { What::Disable } else { What::Renew };
+                }
+                _ => {}
+            }
+            self.acts.push(act);
+        }
+        for _ in 0..rng.random_range(0..=12) {
+            let mut act = Act::random(rng, self.job, self.items.len(), raw, unnamed);
+            if let When::At(ms) = act.when {
+                act.when = When::At(ms * rng.random_range(1..25));
+            }
+            match rng.random_range(0..8) {
+                0 => act.what = What::Split(rng.random_range(1..=3)),
+                1..=4 => act.what = What::Put(if self.job == Job::Unseal { Form::Old } else { Form::Plain }),
+                _ => {}
+            }
+            last.push(act);
+        }
+        let chance = |rng: &mut Rng| if rng.random_ratio(1, 3) { rng.random_range(50..500) } else { 0 };
+        self.weather.held_back = chance(rng);
+        self.weather.listings = chance(rng);
+        self.weather.iterators = chance(rng) / 5;
+        self.weather.stalled = rng.random_ratio(1, 10).then(|| (rng.random_range(0..60), Life::long(rng)));
+        let (shards, records) = (rng.random_range(1..=4), rng.random_range(1..=9));
+        let view = *views.choose(rng).unwrap_or(&View::NewAndOldImages);
+        self.stream = Some(Stream { view, pages: (shards, records), last });
     }
 
     /// The items' schema under the target, or under the older form.
@@ -330,7 +428,37 @@ impl Life {
             _ => None,
         };
         let max_items = rng.random_ratio(1, 8).then(|| rng.random_range(0..6));
-        Self { end, keys: rng.random_ratio(1, 10), max_items }
+        let work = if rng.random_ratio(1, 10) { Work::Keys } else { Work::Run };
+        Self { end, work, max_items, pause: 0 }
+    }
+
+    /// What it does where there is a stream.
+    fn add_stream(&mut self, rng: &mut Rng) {
+        if self.work == Work::Run {
+            self.work = *[Work::RunAndTail, Work::RunAndTail, Work::Tail, Work::Run].choose(rng).unwrap_or(&Work::Tail);
+        }
+        self.end = match self.end {
+            // To be quiet takes half a minute.
+            Some(End::Stopped(ms)) => Some(End::Stopped(20 * ms)),
+            Some(End::StoppedAtOnce(ms)) => Some(End::StoppedAtOnce(20 * ms)),
+            Some(End::Killed(moment)) => Some(End::Killed(moment * rng.random_range(1..4))),
+            None => None,
+        };
+        if self.work == Work::Tail && rng.random() {
+            self.end = None;
+        }
+        if rng.random_ratio(1, 3) {
+            self.pause = Self::long(rng);
+        }
+    }
+
+    /// So many seconds that iterators expire, or records are trimmed.
+    fn long(rng: &mut Rng) -> u64 {
+        match rng.random_range(0..4) {
+            0 => rng.random_range(0..3_600),
+            1 => rng.random_range(0..24 * 3_600),
+            _ => rng.random_range(23 * 3_600..50 * 3_600),
+        }
     }
 }
 
@@ -375,12 +503,11 @@ impl Weather {
             provisioned: rng.random_ratio(1, 6).then(|| rng.random_range(3..30)),
             expired: window(rng),
             batch_denied: rng.random_ratio(1, 12),
-            ignores_conditions: false,
             keys_throttled: chance(rng),
             keys_silent: chance(rng),
             keys_denied: if rng.random_ratio(1, 8) { 150 } else { 0 },
             key_disabled: window(rng),
-            keys_damaged: false,
+            ..Self::default()
         }
     }
 }
