@@ -434,7 +434,9 @@ impl Lineage {
             } else if shard.quiet.is_some_and(|quiet| quiet > moment) {
                 Some(Way::Quiet)
             } else {
-                let last = shard.place == Place::Gone || continued.contains(id) || !self.enabled;
+                // What continues a shard that is gone may be listed late, as it may be while the shard is there.
+                let gone = shard.place == Place::Gone && shard.absent >= ABSENT_LISTINGS;
+                let last = gone || continued.contains(id) || !self.enabled;
                 (shard.finished() && last).then_some(Way::Closed)
             }
         };

@@ -104,6 +104,15 @@ fn what_was_trimmed_is_a_gap() {
     lineage.observe(&[], true, Some(2 * HOUR));
     assert_eq!(lineage.changes().unwrap().forgotten, Vec::<String>::new());
 
+    // It is gone before it was read to its end: what continues it may be listed late.
+    let mut lineage = begin();
+    lineage.gone("a", Some(26 * HOUR));
+    for _ in 0..ABSENT_LISTINGS {
+        assert_eq!(lineage.drained_to(0), None);
+        lineage.observe(&[], true, Some(2 * HOUR));
+    }
+    assert_eq!(lineage.drained_to(0), Some(vec![("a", Way::Closed)]));
+
     // Nobody looked for a day: more may have continued it than is listed now.
     let mut lineage = begin();
     lineage.drained("a");

@@ -213,6 +213,11 @@ impl Simulation<'_> {
         let acts = self.world.stream.as_ref().map_or(&[][..], |stream| &stream.last);
         let acting = self.watch.go_on_with(acts);
         self.complete(usual).await;
+        if self.world.stream.is_some() {
+            sleep(BETWEEN).await;
+            self.watch.split();
+            self.complete(Life { work: Work::Tail, ..usual }).await;
+        }
         acting.abort();
         self.watch.go_on_with(&[]).abort();
         if self.world.stream.is_some() {

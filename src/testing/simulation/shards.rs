@@ -168,7 +168,7 @@ impl Shards for SimShards {
         self.service.arrive(OPERATION).await?;
         if after.is_none() {
             self.fall_behind();
-            self.service.0.watch.listing(&self.memory);
+            self.service.0.watch.listing();
         }
         let listing = self.memory.list(after).await?;
         self.service.answer(OPERATION, listing).await
@@ -183,6 +183,7 @@ impl Shards for SimShards {
 
     async fn iterator(&self, shard: &str, start: &Start) -> Result<String, ShardsError> {
         const OPERATION: &str = "GetShardIterator";
+        self.service.0.watch.begins(&self.memory, shard);
         self.service.arrive(OPERATION).await?;
         let iterator = self.memory.iterator(shard, start).await?;
         self.service.answer(OPERATION, iterator).await
@@ -204,7 +205,7 @@ impl Shards for SimShards {
         let records = records?;
         self.service.0.watch.read_records(&records.records);
         let records = self.service.answer(OPERATION, records).await?;
-        self.service.0.watch.handed(&self.memory, shard, &records.records);
+        self.service.0.watch.handed(shard, &records.records);
         Ok(records)
     }
 }

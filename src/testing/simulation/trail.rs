@@ -129,14 +129,18 @@ impl Trail {
         self.reading.remove(shard);
     }
 
-    /// A process was given records of a shard. Says which shard should have been read before.
-    pub(super) fn handed(&mut self, stream: &MemoryShards, shard: &str, records: &[Record]) -> Option<String> {
-        self.handed.extend(records.iter().filter_map(|record| self.by_sequence.get(&record.sequence)));
-        let parent = stream.parent(shard)?;
+    /// A process asks where to begin with a shard. Says which shard it should have read before.
+    pub(super) fn begins(&mut self, stream: &MemoryShards, shard: &str) -> Option<String> {
         // What was in no listing was trimmed, for all that anybody knows; it may be listed while what continues it is read.
         let begins = self.begun.insert(shard.to_owned());
+        let parent = stream.parent(shard)?;
         let finished = matches!(self.rows.get(&parent)?.place, Place::Drained | Place::Gone);
         (begins && !finished).then(|| format!("{shard} is read before {parent}, which it continues, is done"))
+    }
+
+    /// A process was given records.
+    pub(super) fn handed(&mut self, records: &[Record]) {
+        self.handed.extend(records.iter().filter_map(|record| self.by_sequence.get(&record.sequence)));
     }
 
     /// A change is durable. Gives back the records that were passed by it and should be done, and what is wrong: a record

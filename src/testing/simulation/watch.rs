@@ -249,6 +249,15 @@ impl Watch {
         }
     }
 
+    /// In most worlds with a stream a shard splits now, and an application writes.
+    pub(super) fn split(&self) {
+        if self.world.stream.as_ref().is_some_and(|stream| !stream.last.is_empty()) {
+            let (mut state, key) = (self.state(), self.key(0));
+            self.act(&mut state, What::Split(2), &key, 0);
+            self.act(&mut state, What::Put(self.world.items[0]), &key, 0);
+        }
+    }
+
     fn key(&self, number: usize) -> Key {
         self.table.keys().key_of(&self.world.item(number, 0, Form::Plain)).expect("items are made with their keys")
     }
@@ -280,6 +289,9 @@ impl Watch {
                 let Some(stream) = &state.stream else { return };
                 if let Some(shard) = stream.open().get(number % stream.open().len().max(1)) {
                     let children = stream.split(shard, children.max(1));
+                    // In some worlds nobody hears of them at first.
+                    let late = if self.world.weather.listings > 0 { state.step % 4 } else { 0 };
+                    children.iter().for_each(|child| stream.leave_out(child, late as u32));
                     self.note(state, || format!("{children:?} continue a shard"));
                 }
             }
@@ -355,6 +367,10 @@ impl Watch {
             state.past.entry(text.clone()).or_default().push((item.clone(), truth.clone()));
             let before = self.table.put(item.clone()).expect("items are made with their keys");
             state.truth.insert(text.clone(), truth);
+            if before.as_ref().and_then(|before| before.get(FOOT)) != item.get(FOOT) {
+                // As it is now, no record shows what is wrong with it.
+                state.broken.remove(&text);
+            }
             if before.is_some_and(|before| before.same(&item)) {
                 return;
             }
@@ -523,12 +539,10 @@ impl Watch {
 /// Seen at the stream.
 impl Watch {
     /// The first page of a listing is answered.
-    pub(super) fn listing(&self, stream: &Arc<MemoryShards>) {
+    pub(super) fn listing(&self) {
         let mut state = self.state();
         state.sync();
-        if state.stream.as_ref().is_some_and(|present| Arc::ptr_eq(present, stream)) {
-            state.trail.listing();
-        }
+        state.trail.listing();
     }
 
     /// A process asks for records of a shard, until what is given back is dropped.
@@ -557,15 +571,21 @@ impl Watch {
         }
     }
 
+    /// A process asks where to begin with a shard.
+    pub(super) fn begins(&self, stream: &MemoryShards, shard: &str) {
+        let mut state = self.state();
+        if let Some(what) = state.trail.begins(stream, shard) {
+            self.fail(&mut state, 13, what);
+        }
+    }
+
     /// A process was given records of a shard.
-    pub(super) fn handed(&self, stream: &MemoryShards, shard: &str, records: &[Record]) {
+    pub(super) fn handed(&self, shard: &str, records: &[Record]) {
         let mut state = self.state();
         state.sync();
         let sequences: Vec<&str> = records.iter().map(|record| record.sequence.as_str()).collect();
         self.note(&mut state, || format!("records of {shard}: {sequences:?}"));
-        if let Some(what) = state.trail.handed(stream, shard, records) {
-            self.fail(&mut state, 13, what);
-        }
+        state.trail.handed(records);
     }
 
     /// Invariants 11, 12 and 14: a checkpoint is durable.
