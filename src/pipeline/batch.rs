@@ -32,8 +32,9 @@ impl std::fmt::Debug for Batches {
 pub struct BatchReport {
     /// Of the items that were worked on, each counted once.
     pub tally: Tally,
-    /// Of each item that was in plaintext and is sealed now: when the write that left it so came about.
-    pub exposed: Vec<SystemTime>,
+    /// Of each item that was in plaintext and is sealed now: when the write that left it so came about, and when ours was
+    /// seen to be done.
+    pub exposed: Vec<(SystemTime, Instant)>,
     /// Items that cannot be done as they are, each with the sequence number of its first record.
     pub failures: Vec<(String, Failure)>,
     /// The sequence number of the first record of each item that was not worked on to its end.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
+use tokio::time::Instant;
 
 use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
@@ -24,8 +25,8 @@ pub(super) struct PageDone {
     pub(super) failures: Vec<Failure>,
     /// Items seen done that had an open ledger entry.
     pub(super) done: Vec<Key>,
-    /// The places in the page of the items that were rewritten.
-    pub(super) rewritten: Vec<usize>,
+    /// The places in the page of the items that were rewritten, and when they were seen to be.
+    pub(super) rewritten: Vec<(usize, Instant)>,
     /// Entries in the failure ledger before the items were read: later ones do not close.
     pub(super) seen: u64,
     /// Whether items were left because no more may be rewritten: the cursor must not pass this page.
@@ -306,6 +307,7 @@ impl PageDone {
         let (tasks, rewrites): (Vec<_>, Vec<_>) =
             made.into_iter().map(|made| (made.task, made.verified.rewrite)).unzip();
         let outcomes = engine.send(&rewrites, drift).await?;
+        let written = Instant::now();
         // Nothing was sent because every item was gone: each is looked at again by its key.
         let outcomes = outcomes.unwrap_or_else(|| rewrites.iter().map(|_| Sent::ConditionFailed(None)).collect());
         let mut again = Vec::new();
@@ -350,7 +352,7 @@ impl PageDone {
             match current {
                 None => {
                     self.tally.rewritten += 1;
-                    self.rewritten.push(task.place);
+                    self.rewritten.push((task.place, written));
                     self.closes(engine, &task.item);
                 }
                 Some(item) => again.push(Task { item, looks: task.looks + 1, ..task }),

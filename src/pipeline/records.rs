@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::time::Instant;
 
 use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
@@ -24,8 +25,9 @@ use crate::store::Record;
 pub(super) struct BatchDone {
     /// Of their items, each counted once.
     pub(super) page: PageDone,
-    /// Of each item that was in plaintext, or written into, and is sealed now: when the write that left it so came about.
-    pub(super) exposed: Vec<SystemTime>,
+    /// Of each item that was in plaintext, or written into, and is sealed now: when the write that left it so came about,
+    /// and when ours was seen to be done.
+    pub(super) exposed: Vec<(SystemTime, Instant)>,
 }
 
 /// Brings the items of some records to the target: each item once, whatever happened to it. `shard` names where they
@@ -68,7 +70,7 @@ pub(super) async fn process(
         }
     }
     let mut page = page::process_doubtful(Arc::clone(engine), items, drift).await?;
-    let exposed = page.rewritten.iter().filter_map(|place| since[*place]).collect();
+    let exposed = page.rewritten.iter().filter_map(|(place, sealed)| Some((since[*place]?, *sealed))).collect();
     page.tally += before.tally;
     page.failures.extend(before.failures);
     page.done.extend(before.done);

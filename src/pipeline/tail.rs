@@ -428,9 +428,9 @@ impl Tail {
         sum.records += count;
         sum.tally += tally;
         sum.limit |= cut;
-        for since in exposed {
-            if let (Some(since), Some(now)) = (second(Some(since)), self.now()) {
-                sum.exposure.add(since, now);
+        for (since, sealed) in exposed {
+            if let (Some(since), Some(sealed)) = (second(Some(since)), self.clock().at(sealed)) {
+                sum.exposure.add(since, sealed);
             }
         }
         for (hour, exposed) in sum.exposure.past_since(sum.hours) {
@@ -500,7 +500,7 @@ impl Tail {
 
     /// The service's time by now.
     fn now(&self) -> Option<u64> {
-        self.clock().told.map(|(told, at)| told + at.elapsed().as_secs())
+        self.clock().at(Instant::now())
     }
 
     fn clock(&self) -> std::sync::MutexGuard<'_, Clock> {
@@ -526,6 +526,13 @@ impl Clock {
         if let Some(at) = second(at).filter(|at| self.told.is_none_or(|(told, _)| told < *at)) {
             self.told = Some((at, Instant::now()));
         }
+    }
+
+    /// The service's second at some moment, as this machine's clock counts on from the latest one that was told.
+    fn at(&self, moment: Instant) -> Option<u64> {
+        let (told, at) = self.told?;
+        let (later, earlier) = (moment.saturating_duration_since(at), at.saturating_duration_since(moment));
+        Some((told + later.as_secs()).saturating_sub(earlier.as_secs()))
     }
 }
 

@@ -207,8 +207,10 @@ impl Function {
 /// How long the items lay in plaintext, as this machine's clock says: Lambda keeps it in step with the service's.
 fn exposure(report: &BatchReport) -> Option<Exposed> {
     let second = |time: SystemTime| Some(time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs());
-    let (now, mut exposure) = (second(SystemTime::now())?, Exposure::default());
-    report.exposed.iter().filter_map(|since| second(*since)).for_each(|since| exposure.add(since, now));
+    let (now, mut exposure) = (SystemTime::now(), Exposure::default());
+    for (since, sealed) in &report.exposed {
+        exposure.add(second(*since)?, second(now - sealed.elapsed())?);
+    }
     exposure.all()
 }
 
