@@ -291,7 +291,9 @@ impl Watch {
                     let children = stream.split(shard, children.max(1));
                     // In some worlds nobody hears of them at first.
                     let late = if self.world.weather.listings > 0 { state.step % 4 } else { 0 };
-                    children.iter().for_each(|child| stream.leave_out(child, late as u32));
+                    for child in &children {
+                        stream.leave_out(child, late as u32);
+                    }
                     self.note(state, || format!("{children:?} continue a shard"));
                 }
             }
