@@ -5,7 +5,7 @@
 #
 # The service is a process on this machine that answers at once and whose time is not counted (benches/engine). Every
 # worker is a process of its own that reads its own CPU clock; they work in turns, ROUNDS times (11), so that a busy
-# machine disturbs all alike. Then: memory, answers that come late, and a minute under each budget.
+# machine disturbs all alike. Then: the tail's page function, memory, answers that come late, and a minute under each budget.
 #
 # Needs Rust, a C compiler, and Python 3 with venv; boto3 and cryptography are installed into
 # ${RESEAL_CACHE:-~/.cache/reseal}/bench-venv, outside the clone.
@@ -25,6 +25,7 @@ printf '%s, %s, %s cores, %s, %s\n\n' "$(date -u +%F)" \
     "$(rustc --version)" "$("$venv/bin/python" -c 'import sys, boto3, cryptography as c
 print(f"Python {sys.version.split()[0]}, boto3 {boto3.__version__}, cryptography {c.__version__}")')"
 cargo bench --quiet --locked --bench engine -- compare "$rounds" "$venv/bin/python"
+cargo bench --quiet --locked --bench engine -- records "$rounds"
 cargo bench --quiet --locked --bench engine_memory -- memory
 cargo bench --quiet --locked --bench engine -- latency
 cargo bench --quiet --locked --bench engine -- budgets

@@ -17,6 +17,9 @@ step() {
 step 'Format' cargo fmt --all --check
 step 'Lints' cargo clippy --locked --all-targets -- -D warnings
 step 'Tests' cargo test --locked
+step 'Lambda: lints' cargo clippy --locked --features lambda --lib --bin reseal-lambda --test lambda -- -D warnings
+step 'Lambda: the function' cargo test --locked --features lambda --test lambda
+step 'Lambda: its events' cargo test --locked --features lambda --lib cli::lambda
 step 'Documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 if command -v cargo-deny >/dev/null; then
     step 'Dependencies' cargo deny --offline check bans licenses sources

@@ -3,38 +3,32 @@
 //! The stand-ins (`reseal local`) and the run (`reseal run --execute`) are processes of their own, made from the binary
 //! that is given. The run is ended with SIGKILL at moments drawn from a seed, and started again; between two kills a
 //! sample of items is read and has to open. Then the writers stop, the run completes, `reseal verify` has to hold, and
-//! every item is compared with what the applications left. `scripts/kill.sh` builds all that is needed.
+//! every item is compared with what the applications left. With `--tail` the run follows the table's stream as well:
+//! it is killed while it scans and follows, and while it only follows; one run has to complete it, and the stream says
+//! how often who wrote. `scripts/kill.sh` builds all that is needed.
 #![allow(clippy::print_stdout, reason = "what it finds is its result")]
 
-use std::collections::BTreeMap;
-use std::error::Error;
+mod processes;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::{ExitCode, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
-use reseal::aws::AwsConfig;
-use reseal::cli::job::{Job, Target};
 use reseal::format::dbesdk;
 use reseal::item::json;
-use reseal::keyring::{KeyArn, Keyring, KmsKeyring, RawAes};
-use reseal::local::world::{self, Bulk, Oracle, Writers};
-use reseal::migration::{self, Policy, Tally};
-use reseal::store::{DynamoTable, Table as _};
+use reseal::local::world::{self, Bulk, Writers, Written};
+use reseal::migration::Tally;
+use reseal::store::Table as _;
+use serde_json::Value;
 use tokio::time::Instant;
 
-/// Any failure, as a sentence.
-type Failure = Box<dyn Error + Send + Sync>;
+use processes::{Bench, Failure, KeyringType, Settings, StandIns};
 
 const WRITERS: u64 = 8;
 /// Each writer writes this often.
@@ -50,6 +44,7 @@ const ITEMS_PER_PAGE: u64 = 2500;
 const DELAY_MAX: Duration = Duration::from_millis(400);
 /// A run that says nothing for so long hangs.
 const SILENCE_MAX: Duration = Duration::from_mins(2);
+const RUN: &[&str] = &["run", "--execute"];
 /// Runs that may be needed to complete, once the writers have stopped.
 const COMPLETING_MAX: usize = 5;
 
@@ -82,12 +77,9 @@ struct Args {
     /// What the items are sealed with
     #[arg(long, value_enum, default_value_t = KeyringType::RawAes)]
     keyring: KeyringType,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum KeyringType {
-    RawAes,
-    AwsKms,
+    /// Follow the table's stream as well
+    #[arg(long)]
+    tail: bool,
 }
 
 #[tokio::main]
@@ -103,207 +95,122 @@ async fn main() -> ExitCode {
 
 async fn test(args: &Args) -> Result<(), Failure> {
     fs::create_dir_all(&args.work)?;
-    let stand_ins = StandIns::start(args)?;
-    let bench = Bench::prepare(args, &stand_ins).await?;
-    println!("seed {}: {} items, {} writers, {} kills", args.seed, bench.oracle.len(), WRITERS, args.kills);
+    let stand_ins = StandIns::start(&args.reseal, &args.work)?;
+    let test = Test::prepare(args, &stand_ins).await?;
+    let bench = &test.bench;
+    let scanned = bench.oracle.len() as u64;
+    println!("seed {}: {scanned} items, {WRITERS} writers, {} kills", args.seed, args.kills);
     let writers = Writers::start(&bench.client, &bench.oracle, args.seed, args.items, WRITERS, PACE);
-    let mut rng = StdRng::seed_from_u64(args.seed);
-    let mut kills = 0;
-    while kills < args.kills {
-        let moment = Moment::draw(&mut rng, args.items);
-        match bench.run_until(moment)? {
-            Ended::Killed(seen) => {
-                kills += 1;
-                let journal = bench.journal()?;
-                let opened = bench.open_sample(&mut rng).await?;
-                println!(
-                    "kill {kills:>2}: {seen}; {journal}; {opened} of {SAMPLE} sampled items open, the others deleted"
-                );
-            }
-            Ended::Exited(code @ (0 | 5 | 6)) => println!("the run ended by itself with {code} before it was killed"),
-            Ended::Exited(code) => return Err(format!("the run ended with {code}").into()),
-        }
-    }
+    test.kill(&mut StdRng::seed_from_u64(args.seed)).await?;
     let written = writers.stop().await?;
     println!(
         "the writers have stopped after {} whole items, {} changes of an unsigned attribute, {} deletions",
         written.puts, written.changes, written.deletes
     );
-    bench.complete()?;
-    println!("{}", bench.first_pass()?);
+    test.complete()?;
+    println!("{}", test.first_pass()?);
     bench.command(&["verify"])?.demand(0)?;
     bench.compare().await?;
-    bench.export(&mut rng).await
-}
-
-/// `reseal local`, stopped when dropped.
-struct StandIns {
-    process: Child,
-    environment: BTreeMap<String, String>,
-}
-
-impl StandIns {
-    fn start(args: &Args) -> Result<Self, Failure> {
-        let mut command = Command::new(&args.reseal);
-        command.arg("local").arg("--data").arg(args.work.join("stand-ins"));
-        let mut process = command.stdout(Stdio::piped()).spawn()?;
-        let lines = BufReader::new(process.stdout.take().ok_or("no standard output")?).lines();
-        let mut environment = BTreeMap::new();
-        for line in lines {
-            let line = line?;
-            let pair = line.strip_prefix("export ").and_then(|pair| pair.split_once('='));
-            let (name, value) = pair.ok_or("not an export line")?;
-            environment.insert(name.to_owned(), value.to_owned());
-            // The last one that is printed.
-            if name == "AWS_SECRET_ACCESS_KEY" {
-                return Ok(Self { process, environment });
-            }
-        }
-        Err("the stand-ins did not start".into())
+    if args.tail {
+        test.count(scanned, written).await?;
     }
-
-    fn config(&self, service: &str) -> Result<AwsConfig, Failure> {
-        Ok(AwsConfig::stand_in(&self.environment[&format!("AWS_ENDPOINT_URL_{service}")], self.region())?)
-    }
-
-    fn region(&self) -> &str {
-        &self.environment["AWS_REGION"]
-    }
-}
-
-impl Drop for StandIns {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to stop.
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-/// The table, its applications' memory, and how to start the program.
-struct Bench<'a> {
-    args: &'a Args,
-    environment: BTreeMap<String, String>,
-    client: Client,
-    table: DynamoTable,
-    policy: Policy,
-    keyring: Arc<dyn Keyring>,
-    oracle: Arc<Oracle>,
+    test.export(&mut StdRng::seed_from_u64(!args.seed)).await
 }
 
 /// When a run is killed: after so many events, and a while.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
     pages: Option<u64>,
+    /// Pages of the scan do not count, only batches that the tail does afterwards.
+    after_scan: bool,
     delay: Duration,
 }
 
 impl Moment {
     /// One run in eight is killed without waiting for any page: while it starts, or works on its first pages.
-    fn draw(rng: &mut StdRng, items: u64) -> Self {
-        let pages = rng.random_bool(0.875).then(|| rng.random_range(1..=(items / ITEMS_PER_PAGE).clamp(1, PAGES_MAX)));
-        Self { pages, delay: DELAY_MAX.mul_f64(rng.random()) }
+    fn draw(rng: &mut StdRng, items: u64, after_scan: bool) -> Self {
+        let pages = (after_scan || rng.random_bool(0.875))
+            .then(|| rng.random_range(1..=(items / ITEMS_PER_PAGE).clamp(1, PAGES_MAX)));
+        Self { pages, after_scan, delay: DELAY_MAX.mul_f64(rng.random()) }
     }
 }
 
 enum Ended {
-    /// Killed; what it had told until then.
-    Killed(String),
+    /// Killed after so long; what it had told until then.
+    Killed(Duration, Seen),
     /// It ended by itself, with this code.
     Exited(i32),
 }
 
-/// A command that ran to its end.
-struct Ran {
-    words: String,
-    code: i32,
-    output: String,
+/// A table whose runs are killed.
+struct Test<'a> {
+    args: &'a Args,
+    bench: Bench,
 }
 
-impl Ran {
-    fn demand(self, code: i32) -> Result<Self, Failure> {
-        let Self { words, code: found, output } = &self;
-        if *found == code { Ok(self) } else { Err(format!("`reseal {words}` ended with {found}: {output}").into()) }
-    }
-}
-
-impl<'a> Bench<'a> {
+impl<'a> Test<'a> {
     async fn prepare(args: &'a Args, stand_ins: &StandIns) -> Result<Self, Failure> {
-        let key: [u8; 32] = StdRng::seed_from_u64(args.seed).random();
-        fs::write(args.work.join("k1.key"), key)?;
-        let (keyring, text): (Arc<dyn Keyring>, _) = match args.keyring {
-            KeyringType::RawAes => {
-                let text = r#"{ type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }"#;
-                (Arc::new(RawAes::new("acme", "k1", &key)?), text.to_owned())
-            }
-            KeyringType::AwsKms => {
-                let arn = create_key(stand_ins).await?;
-                let keyring = KmsKeyring::new(&stand_ins.config("KMS")?, KeyArn::parse(&arn)?)?;
-                (Arc::new(keyring), format!(r#"{{ type = "aws-kms", key_arn = "{arn}" }}"#))
-            }
-        };
-        let text = format!("{}\n[target]\nformat = \"dbesdk\"\nkeyring = {text}\n{BUDGET}", world::job_head());
-        let file = args.work.join("job.toml");
-        fs::write(&file, &text)?;
-        let job = Job::parse(&text, &file)?;
-        let Target::Dbesdk { suite, keyring: settings } = &job.target else { return Err("no target".into()) };
-        let target = migration::Target::Dbesdk { suite: *suite, recipients: vec![settings.recipient()] };
-        let policy = Policy { schema: job.schema, accept_plaintext: true, accept_dbesdk: true, target };
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(stand_ins.region().to_owned()))
-            .credentials_provider(Credentials::new("local", "local", None, None, "stand-in"))
-            .retry_config(RetryConfig::disabled())
-            .endpoint_url(&stand_ins.environment["AWS_ENDPOINT_URL_DYNAMODB"]);
-        let bench = Self {
-            args,
-            environment: stand_ins.environment.clone(),
-            client: Client::from_conf(config.build()),
-            table: DynamoTable::read_only(&stand_ins.config("DYNAMODB")?, world::TABLE, world::key_names()),
-            policy,
-            keyring,
-            oracle: Arc::default(),
-        };
+        let Args { reseal, work, seed, keyring, .. } = args;
+        let settings = Settings { reseal, work, seed: *seed, keyring: *keyring, budget: BUDGET };
         // Every item has to be at target in the end, so the one that cannot be is left out.
         let numbers = (0..args.items).filter(|number| Bulk::of(*number) != Bulk::TooLarge);
-        world::create(&bench.client, args.seed, numbers, &bench.oracle).await?;
-        Ok(bench)
-    }
-
-    fn reseal(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.args.reseal);
-        command.args(words).arg("--job").arg(self.args.work.join("job.toml")).arg("--json");
-        command.envs(&self.environment).env("XDG_STATE_HOME", self.args.work.join("home"));
-        if words.first() == Some(&"run") {
-            command.arg("--state-dir").arg(self.state());
+        let bench = Bench::prepare(settings, stand_ins, numbers).await?;
+        if args.tail {
+            // After the customers were put: the scan has to find those by itself.
+            bench.enable_stream().await?;
         }
-        command
+        Ok(Self { args, bench })
     }
 
-    fn state(&self) -> PathBuf {
-        self.args.work.join("state")
-    }
-
-    /// Runs a command to its end.
-    fn command(&self, words: &[&str]) -> Result<Ran, Failure> {
-        let ran = self.reseal(words).output()?;
-        let code = ran.status.code().ok_or("ended by a signal")?;
-        let last =
-            |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().rsplit('\n').next().unwrap_or_default().to_owned();
-        let output = format!("{} {}", last(&ran.stdout), last(&ran.stderr));
-        println!("`reseal {}` ended with {code}: {output}", words.join(" "));
-        Ok(Ran { words: words.join(" "), code, output })
+    /// Kills as many runs as asked for. With the stream, some have to die while the scan is under way, and some after.
+    async fn kill(&self, rng: &mut StdRng) -> Result<(), Failure> {
+        let Args { kills, items, tail, .. } = *self.args;
+        let (mut killed, mut scanning, mut following) = (0, 0, 0);
+        while killed < kills {
+            // The last quarter waits for the scan to end, if it has not.
+            let after_scan = tail && killed >= kills - kills / 4;
+            match self.run_until(Moment::draw(rng, items, after_scan))? {
+                Ended::Killed(after, seen) => {
+                    killed += 1;
+                    let passes = self.passes()?;
+                    let scanned = passes.last().is_some_and(|(_, ended, _)| *ended);
+                    scanning += u32::from(seen.following && seen.began && !scanned);
+                    following += u32::from(seen.following && scanned);
+                    let opened = self.open_sample(rng).await?;
+                    println!(
+                        "kill {killed:>2}: after {:>4} ms and {seen}; {}; {opened} of {SAMPLE} sampled items open, the \
+                         others deleted",
+                        after.as_millis(),
+                        journal(&passes)
+                    );
+                }
+                Ended::Exited(code @ (0 | 5 | 6)) => {
+                    println!("the run ended by itself with {code} before it was killed");
+                }
+                Ended::Exited(code) => return Err(format!("the run ended with {code}").into()),
+            }
+        }
+        if tail {
+            println!("{scanning} kills with scan and tail active, {following} with the tail after the scan");
+            if scanning == 0 || following == 0 {
+                return Err("there have to be kills of both kinds: more kills, or fewer items".into());
+            }
+        }
+        Ok(())
     }
 
     /// Starts the run and kills it at the moment, unless it ends before.
     fn run_until(&self, moment: Moment) -> Result<Ended, Failure> {
-        let mut process = self.reseal(&["run", "--execute"]).stdout(Stdio::piped()).spawn()?;
-        let events = events(&mut process)?;
+        // Followed on, the stream keeps it alive after the scan.
+        let words: &[_] = if self.args.tail { &["run", "--execute", "--tail", "--keep-tailing"] } else { RUN };
+        let mut process = self.bench.reseal(words).stdout(Stdio::piped()).spawn()?;
+        let events = processes::lines(&mut process)?;
         let begun = Instant::now();
         let mut seen = Seen::default();
         if let Some(pages) = moment.pages {
-            while seen.pages < pages {
+            while seen.batches_after + if moment.after_scan { 0 } else { seen.pages } < pages {
                 match events.recv_timeout(SILENCE_MAX) {
-                    Ok(event) => seen.add(&event),
+                    Ok(event) => seen.add(&event)?,
                     Err(RecvTimeoutError::Disconnected) => break,
                     Err(RecvTimeoutError::Timeout) => {
                         process.kill()?;
@@ -315,7 +222,7 @@ impl<'a> Bench<'a> {
         let deadline = Instant::now() + moment.delay;
         let ended = loop {
             match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(event) => seen.add(&event),
+                Ok(event) => seen.add(&event)?,
                 Err(RecvTimeoutError::Timeout) => break false,
                 Err(RecvTimeoutError::Disconnected) => break true,
             }
@@ -324,34 +231,14 @@ impl<'a> Bench<'a> {
             process.kill()?;
         }
         let status = process.wait()?;
-        Ok(status.code().map_or_else(
-            || Ended::Killed(format!("after {:>4} ms and {seen}", begun.elapsed().as_millis())),
-            Ended::Exited,
-        ))
+        Ok(status.code().map_or_else(|| Ended::Killed(begun.elapsed(), seen), Ended::Exited))
     }
 
-    /// What the journal says, read from a copy: opening the file itself would mend what the kill left.
-    fn journal(&self) -> Result<String, Failure> {
-        let passes = self.passes()?;
-        Ok(match passes.last() {
-            None => "nothing in the journal".to_owned(),
-            Some((pass, ended, tally)) => format!(
-                "pass {pass}{}: {} scanned, {} rewritten, {} at target, {} superseded, {} failed, {} conflicts",
-                if *ended { " (ended)" } else { "" },
-                tally.scanned,
-                tally.rewritten,
-                tally.current,
-                tally.superseded,
-                tally.failed,
-                tally.conflicts
-            ),
-        })
-    }
-
-    fn passes(&self) -> Result<Vec<(u32, bool, Tally)>, Failure> {
+    /// The passes in the journal, read from a copy: opening the file itself would mend what the kill left.
+    fn passes(&self) -> Result<Vec<Pass>, Failure> {
         let copy = tempfile::tempdir()?;
         for name in ["journal.sqlite3", "journal.sqlite3-wal"] {
-            let file = self.state().join(name);
+            let file = self.bench.state().join(name);
             if file.exists() {
                 fs::copy(&file, copy.path().join(name))?;
             }
@@ -375,8 +262,10 @@ impl<'a> Bench<'a> {
     fn first_pass(&self) -> Result<String, Failure> {
         let passes = self.passes()?;
         let (_, _, first) = passes.first().ok_or("no pass")?;
+        let by = if self.args.tail { ", or written by the tail" } else { "" };
         Ok(format!(
-            "{} passes; the first found {} items at target that it had no record of: written, and killed before the commit",
+            "{} passes; the first found {} items at target that it had no record of: written, and killed before the \
+             commit{by}",
             passes.len(),
             first.current
         ))
@@ -387,18 +276,21 @@ impl<'a> Bench<'a> {
         let mut opened = 0;
         for number in (0..self.args.items).sample(rng, SAMPLE) {
             let key = world::key_of(&world::customer(self.args.seed, number, 0))?;
-            if let (Some(item), _) = self.table.get(&key).await? {
-                world::open(&self.policy, self.keyring.as_ref(), &item).await?;
+            if let (Some(item), _) = self.bench.table.get(&key).await? {
+                world::open(&self.bench.policy, self.bench.keyring.as_ref(), &item).await?;
                 opened += 1;
             }
         }
         Ok(opened)
     }
 
-    /// Runs until nothing is left to do.
+    /// Runs until nothing is left to do; with the stream, one run has to be enough.
     fn complete(&self) -> Result<(), Failure> {
+        if self.args.tail {
+            return self.bench.command(&["run", "--execute", "--tail"])?.demand(0).map(drop);
+        }
         for _ in 0..COMPLETING_MAX {
-            let ran = self.command(&["run", "--execute"])?;
+            let ran = self.bench.command(RUN)?;
             if !matches!(ran.code, 5 | 6) {
                 return ran.demand(0).map(drop);
             }
@@ -406,27 +298,36 @@ impl<'a> Bench<'a> {
         Err(format!("not complete after {COMPLETING_MAX} runs").into())
     }
 
-    async fn compare(&self) -> Result<(), Failure> {
-        let found = world::open_all(&self.table, &self.policy, self.keyring.as_ref()).await?;
-        let count = found.len();
-        let differences = self.oracle.compare(found);
+    /// Counts everybody's writes in the stream: at most one of ours for each of theirs and each item that was there.
+    async fn count(&self, scanned: u64, written: Written) -> Result<(), Failure> {
+        let changes = self.bench.changes().await?;
+        let theirs = changes.theirs();
         println!(
-            "oracle: {count} items opened and compared: {} lost, {} resurrected, {} changed",
-            differences.lost.len(),
-            differences.resurrected.len(),
-            differences.changed.len()
+            "stream: {theirs} writes of applications ({} over sealed items), {} of ours, {} of them over sealed items; \
+             {scanned} items were there before; none lay in plaintext longer than {} s",
+            changes.over_sealed,
+            changes.ours + changes.ours_again,
+            changes.ours_again,
+            changes.lain_max().unwrap_or_default()
         );
-        if differences.is_empty() { Ok(()) } else { Err(format!("{differences:?}").into()) }
+        let right = theirs == written.puts + written.changes + written.deletes
+            && changes.ours_again == 0
+            && changes.ours <= theirs + scanned
+            && changes.left_in_plaintext() == 0;
+        if right { Ok(()) } else { Err(format!("these are not the writes that were to be: {changes:?}").into()) }
     }
 
     /// Leaves sealed items, and what they must open to, for the official client.
     async fn export(&self, rng: &mut StdRng) -> Result<(), Failure> {
+        let bench = &self.bench;
         // The largest item always; more than are wanted, because some are deleted.
         let numbers = [1].into_iter().chain((2..self.args.items).sample(rng, 2 * EXPORTED));
         let (mut sealed, mut expected) = (Vec::new(), Vec::new());
         for number in numbers {
             let key = world::key_of(&world::customer(self.args.seed, number, 0))?;
-            let (Some(plain), (Some(item), _)) = (self.oracle.get(&key), self.table.get(&key).await?) else { continue };
+            let (Some(plain), (Some(item), _)) = (bench.oracle.get(&key), bench.table.get(&key).await?) else {
+                continue;
+            };
             if !item.contains(dbesdk::HEAD) {
                 return Err(format!("{key} is not sealed").into());
             }
@@ -443,48 +344,68 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// A pass over the table: its number, whether it has ended, what became of its items.
+type Pass = (u32, bool, Tally);
+
+/// The latest pass in words.
+fn journal(passes: &[Pass]) -> String {
+    passes.last().map_or_else(
+        || "nothing in the journal".to_owned(),
+        |(pass, ended, tally)| {
+            format!(
+                "pass {pass}{}: {} scanned, {} rewritten, {} at target, {} superseded, {} failed, {} conflicts",
+                if *ended { " (ended)" } else { "" },
+                tally.scanned,
+                tally.rewritten,
+                tally.current,
+                tally.superseded,
+                tally.failed,
+                tally.conflicts
+            )
+        },
+    )
+}
+
 /// What a run told until it was killed.
 #[derive(Debug, Default)]
 struct Seen {
-    pages: u64,
-    proved: bool,
+    following: bool,
     began: bool,
+    /// The scan is done.
+    scanned: bool,
+    pages: u64,
+    /// Batches of the stream, and those of them that came after the scan.
+    batches: u64,
+    batches_after: u64,
 }
 
 impl Seen {
-    fn add(&mut self, event: &str) {
-        self.began |= event.contains(r#""event":"pass-began""#);
-        self.proved |= event.contains(r#""event":"ground-proved""#);
-        self.pages += u64::from(event.contains(r#""event":"page-done""#));
+    fn add(&mut self, event: &str) -> Result<(), Failure> {
+        let event: Value = serde_json::from_str(event)?;
+        match event["event"].as_str() {
+            Some("following") => self.following = true,
+            Some("pass-began") => self.began = true,
+            Some("pass-ended" | "complete") => self.scanned = true,
+            Some("page-done") if event["shard"].is_null() => self.pages += 1,
+            Some("page-done") => {
+                self.batches += 1;
+                self.batches_after += u64::from(self.scanned);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
 impl std::fmt::Display for Seen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self { began: false, .. } => f.write_str("before its pass"),
-            Self { proved: false, pages: 0, .. } => f.write_str("before its first write"),
-            Self { pages, .. } => write!(f, "{pages} pages"),
+            Self { following: false, began: false, .. } => f.write_str("before its pass"),
+            Self { pages: 0, batches: 0, .. } => f.write_str("before its first page was done"),
+            Self { following: false, pages, .. } => write!(f, "{pages} pages"),
+            Self { pages, batches, .. } => write!(f, "{pages} pages, {batches} batches"),
         }
     }
-}
-
-/// The lines that a process prints; the channel closes when it ends.
-fn events(process: &mut Child) -> Result<Receiver<String>, Failure> {
-    let lines = BufReader::new(process.stdout.take().ok_or("no standard output")?).lines();
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
-    Ok(receiver)
-}
-
-async fn create_key(stand_ins: &StandIns) -> Result<String, Failure> {
-    let config = aws_sdk_kms::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(stand_ins.region().to_owned()))
-        .credentials_provider(Credentials::new("local", "local", None, None, "stand-in"))
-        .endpoint_url(&stand_ins.environment["AWS_ENDPOINT_URL_KMS"]);
-    let made = aws_sdk_kms::Client::from_conf(config.build()).create_key().send().await?;
-    Ok(made.key_metadata.and_then(|key| key.arn).ok_or("a key without ARN")?)
 }
 
 fn write_lines(file: &Path, lines: &[String]) -> std::io::Result<()> {

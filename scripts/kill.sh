@@ -2,10 +2,11 @@
 # Kills a run with SIGKILL again and again while applications write, and shows that nothing is lost: scripts/kill.rs.
 # Then AWS's own client library opens a sample of what is in the table (scripts/opens.sh).
 #
-#   scripts/kill.sh [--seed N] [--items N] [--kills N] [--keyring raw-aes|aws-kms]
+#   scripts/kill.sh [--tail] [--seed N] [--items N] [--kills N] [--keyring raw-aes|aws-kms]
 #
 # Without arguments: 20 000 items, 20 kills, seed 1; some minutes. Everything is drawn from the seed but the machine's
-# own timing. Exits 1 when an item is lost, resurrected, changed or unreadable, and keeps the files then.
+# own timing. With --tail the run follows the table's stream as well. Exits 1 when an item is lost, resurrected, changed
+# or unreadable, or, with --tail, when somebody's writes are more than they should be; it keeps the files then.
 #
 # RESEAL_BIN names a reseal that is built already.
 set -euo pipefail

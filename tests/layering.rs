@@ -42,7 +42,7 @@ const IMPURE: [&str; 12] = [
 const PURE_FLOOR_MAX: u8 = 2;
 
 /// Crates that may be named in these files and folders only.
-const AT_HOME: [(&str, &[&str]); 7] = [
+const AT_HOME: [(&str, &[&str]); 8] = [
     ("aws_sdk_", &["aws/", "store/dynamo", "keyring/kms", "cli/demo", "local/"]),
     ("aws_config::", &["aws/", "cli/demo", "local/"]),
     ("rusqlite", &["store/sqlite", "local/"]),
@@ -50,6 +50,7 @@ const AT_HOME: [(&str, &[&str]); 7] = [
     ("dynoxide", &["local/"]),
     ("axum", &["local/"]),
     ("clap", &["cli/", "main.rs"]),
+    ("lambda_runtime", &["cli/lambda/"]),
 ];
 
 /// What a source file does that its place does not allow.

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use super::items::{ENCRYPTED, PAGE};
-use super::workers::{self, Cost, Limits, SEGMENTS, Writes};
+use super::workers::{self, Cost, Found, Limits, SEGMENTS, Writes};
 use super::{sealing, server};
 
 type Outcome<T> = sealing::Outcome<T>;
@@ -29,6 +29,7 @@ pub(crate) fn main(allocated: fn() -> Option<usize>) -> ExitCode {
         ["memory"] => memory(),
         ["latency"] => latency(),
         ["budgets"] => budgets(),
+        ["records", rounds] => records(rounds),
         ["serve"] => server::serve(),
         [] | [_] => {
             eprintln!("run scripts/bench.sh");
@@ -65,6 +66,14 @@ fn work(words: &[&str], allocated: fn() -> Option<usize>) -> Outcome<()> {
         ["adapter", endpoint, table, conditional] => {
             let conditional = conditional == "conditional";
             runtime.block_on(workers::measured(workers::adapter(endpoint, table, conditional)))
+        }
+        ["records", endpoint, table, found] => {
+            let found = match found {
+                "target" => Found::AtTarget,
+                "plaintext" => Found::Plaintext,
+                _ => Found::OldKey,
+            };
+            runtime.block_on(workers::records(endpoint, table, found))
         }
         ["format", count] => {
             let count = count.parse()?;
@@ -154,6 +163,12 @@ impl Rounds {
     fn cpu(&self) -> f64 {
         median(self.cpu.clone())
     }
+
+    /// The least and the most CPU time per item.
+    fn range(&self) -> (f64, f64) {
+        let range = (f64::INFINITY, 0.0);
+        self.cpu.iter().fold(range, |(least, most): (f64, f64), cpu| (least.min(*cpu), most.max(*cpu)))
+    }
 }
 
 fn median(mut numbers: Vec<f64>) -> f64 {
@@ -204,8 +219,7 @@ fn compare(rounds: &str, python: &str) -> Outcome<()> {
     }
     println!("| CPU time per item | us, median | least | most | bytes written |\n|---|---:|---:|---:|---:|");
     for (name, rounds) in names.iter().zip(&all) {
-        let least = rounds.cpu.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = rounds.cpu.iter().copied().fold(0.0, f64::max);
+        let (least, most) = rounds.range();
         println!("| {name} | {:.1} | {least:.1} | {most:.1} | {:.0} |", rounds.cpu(), median(rounds.bytes.clone()));
     }
     let [pipeline, conditional, unconditional, put, ours, ours_unconditional, format, boto3_batch, boto3_single] =
@@ -221,6 +235,27 @@ fn compare(rounds: &str, python: &str) -> Outcome<()> {
     ];
     for (name, ratio) in rows {
         println!("| conditional to unconditional batches, {name} | {ratio:.2} | at most 1.15 |");
+    }
+    println!();
+    Ok(())
+}
+
+/// Records that the tail's page function works on per second of CPU time, in interleaved rounds.
+fn records(rounds: &str) -> Outcome<()> {
+    let server = Server::start()?;
+    let kinds = [("at target", "target"), ("in plaintext", "plaintext"), ("sealed by another key", "old-key")];
+    let mut all = kinds.map(|_| Rounds::default());
+    for _ in 0..rounds.parse()? {
+        for (rounds, (_, found)) in all.iter_mut().zip(kinds) {
+            rounds.measure(&server, server.worker("records", PAGES, AT_ONCE, &[found])?)?;
+        }
+    }
+    println!(
+        "| records whose item is | records per CPU second | us each, median | least | most |\n|---|---:|---:|---:|---:|"
+    );
+    for ((name, _), rounds) in kinds.iter().zip(&all) {
+        let (cpu, (least, most)) = (rounds.cpu(), rounds.range());
+        println!("| {name} | {:.0} | {cpu:.1} | {least:.1} | {most:.1} |", 1e6 / cpu);
     }
     println!();
     Ok(())

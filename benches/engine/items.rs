@@ -41,7 +41,7 @@ pub(crate) fn names() -> KeyNames {
     KeyNames { partition: KEY.to_owned(), sort: None }
 }
 
-/// From plaintext to items without a signature, sealed by [`keyring`].
+/// From anything to items without a signature, sealed by [`keyring`].
 pub(crate) fn policy() -> Policy {
     let signed = SIGNED.iter().map(|(name, _)| (*name, Action::SignOnly));
     let encrypted = ENCRYPTED.iter().map(|(name, _)| (*name, Action::EncryptAndSign));
@@ -55,6 +55,11 @@ pub(crate) fn policy() -> Policy {
     let recipient = Recipient { provider: "acme".to_owned(), key: "k1".to_owned() };
     let target = Target::Dbesdk { suite: SUITE, recipients: vec![recipient] };
     Policy { schema, accept_plaintext: true, accept_dbesdk: true, target }
+}
+
+/// What sealed items before, that are to be sealed by [`keyring`] now.
+pub(crate) fn old_keyring() -> RawAes {
+    RawAes::new("acme", "k0", &[0x3c; 32]).expect("32 bytes are a key")
 }
 
 pub(crate) fn keyring() -> RawAes {

@@ -20,9 +20,9 @@ use reseal::crypto::{EncryptionContext, Secret, WrappedKey, WrappedRef};
 use reseal::format::dbesdk;
 use reseal::item::{Item, Key, Value};
 use reseal::keyring::{Keyring, KeyringError, RawAes, Recipient};
-use reseal::migration::{Expected, OnMixed, Rewrite};
-use reseal::pipeline::{self, Event, Observer, Pool, Ports, Settings, Stop};
-use reseal::store::{Answer, DynamoTable, Page, Scan, SqliteJournal, StoreError, Table, Units, Update, Via};
+use reseal::migration::{Expected, OnMixed, Rewrite, Tally};
+use reseal::pipeline::{self, Batches, Event, Observer, Pool, Ports, Settings, Stop};
+use reseal::store::{Answer, DynamoTable, Page, Record, Scan, SqliteJournal, StoreError, Table, Units, Update, Via};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -39,6 +39,8 @@ pub(crate) const SEGMENTS: u32 = 4;
 const WRITES_IN_FLIGHT: usize = 4;
 /// Statements, or items, of one request (API reference).
 const BATCH: usize = 25;
+/// Batches of records in a round.
+const RECORD_BATCHES: usize = 40;
 /// A budget that is counted, and never binds.
 const PLENTY: NonZeroU32 = NonZeroU32::new(10_000_000).expect("it is not 0");
 
@@ -122,7 +124,31 @@ pub(crate) async fn pipeline(endpoint: &str, table: &str, limits: Limits) -> Res
     let folder = tempfile::tempdir()?;
     let plan = [("table".to_owned(), "bench".to_owned())].into_iter().collect();
     let journal = SqliteJournal::open(folder.path(), &items::names(), &plan, "now")?;
-    let settings = Settings {
+    let settings = settings(limits);
+    let ports = Ports {
+        table: Arc::<Narrow>::clone(&table),
+        target: Some(keyring),
+        sources: Vec::new(),
+        observer: Arc::new(Nobody),
+    };
+    let (journal, policy) = (Arc::new(journal), Arc::new(items::policy()));
+    let report = pipeline::run(ports, None, journal, policy, settings, &Stop::default()).await?;
+    let (_, tally) = report.passes.first().ok_or("no pass")?;
+    if tally.rewritten != tally.scanned || !report.failures.is_empty() {
+        return Err(format!("not every item was rewritten: {tally:?}").into());
+    }
+    let kms_requests = kms.load(Ordering::Relaxed);
+    if kms_requests != report.kms_requests {
+        return Err("the run did not count its key requests right".into());
+    }
+    let (writes, time) = *table.writes.lock().unwrap_or_else(PoisonError::into_inner);
+    let in_flight = time.as_secs_f64() / f64::from(writes.max(1));
+    Ok(Cost { write_units: report.write_units, kms_requests, in_flight, ..Cost::of(tally.rewritten) })
+}
+
+/// As the command sets it for a large table.
+fn settings(limits: Limits) -> Settings {
+    Settings {
         segments: SEGMENTS,
         pages_in_flight: 2,
         pages_in_memory: 16,
@@ -143,26 +169,61 @@ pub(crate) async fn pipeline(endpoint: &str, table: &str, limits: Limits) -> Res
         drain: Duration::from_secs(30),
         entropy: |bytes| rand::fill(bytes),
         wall: SystemTime::now,
-    };
+    }
+}
+
+/// What the records of a batch say of their items.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Found {
+    /// Sealed as they shall be: our own writes that come by.
+    AtTarget,
+    /// In plaintext: an application put them.
+    Plaintext,
+    /// Sealed by the key before.
+    OldKey,
+}
+
+/// The tail's page function: batches of as many records as one call for records brings, each of an item of its own, with
+/// both images. The records are made before the clock is read.
+pub(crate) async fn records(endpoint: &str, table: &str, found: Found) -> Result<Cost, Failure> {
+    let config = AwsConfig::stand_in(endpoint, "eu-central-1")?;
     let ports = Ports {
-        table: Arc::<Narrow>::clone(&table),
-        target: Some(keyring),
-        sources: Vec::new(),
+        table: Arc::new(DynamoTable::new(&config, table, items::names())),
+        target: Some(Arc::new(items::keyring())),
+        sources: vec![Arc::new(items::old_keyring())],
         observer: Arc::new(Nobody),
     };
-    let (journal, policy) = (Arc::new(journal), Arc::new(items::policy()));
-    let report = pipeline::run(ports, None, journal, policy, settings, &Stop::default()).await?;
-    let (_, tally) = report.passes.first().ok_or("no pass")?;
-    if tally.rewritten != tally.scanned || !report.failures.is_empty() {
-        return Err(format!("not every item was rewritten: {tally:?}").into());
-    }
-    let kms_requests = kms.load(Ordering::Relaxed);
-    if kms_requests != report.kms_requests {
-        return Err("the run did not count its key requests right".into());
-    }
-    let (writes, time) = *table.writes.lock().unwrap_or_else(PoisonError::into_inner);
-    let in_flight = time.as_secs_f64() / f64::from(writes.max(1));
-    Ok(Cost { write_units: report.write_units, kms_requests, in_flight, ..Cost::of(tally.rewritten) })
+    let batches = Batches::new(ports, Arc::new(items::policy()), settings(Limits::default()));
+    let record = |i: usize| {
+        let plain = items::item(i);
+        let sealed = |keyring: &RawAes| sealing::seal(keyring, &items::policy().schema, items::SUITE, &plain);
+        let (old, new) = match found {
+            Found::AtTarget => (plain.clone(), sealed(&items::keyring())?),
+            Found::Plaintext => (sealed(&items::keyring())?, plain.clone()),
+            Found::OldKey => (plain.clone(), sealed(&items::old_keyring())?),
+        };
+        let (key, created) = (items::names().key_of(&plain)?, Some(SystemTime::UNIX_EPOCH));
+        Ok(Record { key, old: Some(old), new: Some(new), removed: false, sequence: i.to_string(), created })
+    };
+    let batch: Vec<Record> =
+        (0..PAGE).map(record).collect::<sealing::Outcome<_>>().map_err(|error| error.to_string())?;
+    let all = vec![batch; RECORD_BATCHES];
+    measured(async {
+        let (mut tally, deadline) = (Tally::default(), Instant::now() + Duration::from_hours(1));
+        for batch in all {
+            let report = batches.work("bench", batch, deadline).await;
+            if !report.failures.is_empty() || !report.undone.is_empty() {
+                return Err(format!("not every record was done: {report:?}").into());
+            }
+            tally += report.tally;
+        }
+        let expected = if matches!(found, Found::AtTarget) { tally.current } else { tally.rewritten };
+        if tally.scanned != expected {
+            return Err(format!("not every record was what it should be: {tally:?}").into());
+        }
+        Ok(Cost::of(tally.scanned))
+    })
+    .await
 }
 
 struct Nobody;

@@ -229,7 +229,7 @@ impl Demo {
     /// Keeps some sealed items, and what they have to open to.
     async fn keep(&self, folder: &Path, opened: &[(Key, Item)]) -> Result<(), Failure> {
         let (mut sealed, mut expected) = (Vec::new(), Vec::new());
-        for (key, item) in opened.iter().step_by((opened.len() / KEPT).max(1)) {
+        for (key, item) in opened.iter().step_by((opened.len() / KEPT).max(1)).take(KEPT) {
             let (Some(present), _) = self.table.get(key).await? else { continue };
             if present.contains(dbesdk::HEAD) {
                 sealed.push(serde_json::json!({ "Item": json::to_json(&present) }).to_string());

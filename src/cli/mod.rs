@@ -9,6 +9,8 @@ mod habits;
 mod item;
 pub mod job;
 mod keyrings;
+#[cfg(feature = "lambda")]
+pub mod lambda;
 #[cfg(feature = "local")]
 mod local;
 mod log;

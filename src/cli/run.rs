@@ -144,7 +144,7 @@ pub(super) async fn target_keyring(job: &Job) -> Result<Option<Arc<dyn Keyring>>
     }
 }
 
-async fn source_keyrings(job: &Job) -> Result<Vec<Arc<dyn Keyring>>, Failure> {
+pub(super) async fn source_keyrings(job: &Job) -> Result<Vec<Arc<dyn Keyring>>, Failure> {
     let mut keyrings = Vec::with_capacity(job.source.keyrings.len());
     for settings in &job.source.keyrings {
         keyrings.push(keyrings::open_usable(settings).await?);

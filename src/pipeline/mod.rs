@@ -3,6 +3,7 @@
 //! Four bounds and no queues keep it within its means: pages in flight per lane, pages in memory, budgets of capacity
 //! units and key requests, and requests in flight per page.
 
+mod batch;
 mod engine;
 mod event;
 mod health;
@@ -28,6 +29,7 @@ use futures::StreamExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use batch::{BatchReport, Batches, Stopped};
 pub use engine::{Ports, RunError, Settings};
 pub use event::{Event, Observer};
 pub use pool::{Panicked, Pool};
@@ -173,7 +175,8 @@ async fn beside_the_tail(
     let stop = Stop { gently: gently.clone(), at_once: stop.at_once.clone() };
     let (mut ended, mut following) = (None, true);
     {
-        let (work, follow, given_up) = (work(&tail, &stop), tail.follow(), given_up(engine, &gently, &stop));
+        let (work, follow, given_up) =
+            (work(&tail, &stop), tail.follow(follow.until), given_up(engine, &gently, &stop));
         tokio::pin!(work, follow, given_up);
         while ended.is_none() || following {
             tokio::select! {

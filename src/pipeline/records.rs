@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+
 use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
 use super::keys::KeyFault;
@@ -36,9 +39,16 @@ pub(super) async fn process(
     let (mut items, mut since, mut before) = (Vec::new(), Vec::new(), PageDone::default());
     // The records of raw writes, by the item that they went into.
     let mut raw: HashMap<Key, StreamPlace> = HashMap::new();
-    for history in histories(records) {
-        let key = history.last.key.clone();
-        let found = history.look(engine, shard).await?;
+    // What must be read or opened for that is under way together.
+    let looks = histories(records).into_iter().map(|history| -> BoxFuture<'_, _> {
+        Box::pin(async move {
+            let key = history.last.key.clone();
+            Ok::<_, RunError>((key, history.look(engine, shard).await?))
+        })
+    });
+    let looks: Vec<_> = looks.collect();
+    let found: Vec<_> = stream::iter(looks).buffered(engine.settings.keys_in_flight.max(1)).try_collect().await?;
+    for (key, found) in found {
         raw.extend(found.raw.map(|place| (key.clone(), place)));
         match found.state {
             State::There(item, doubt) => {

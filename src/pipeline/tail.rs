@@ -185,12 +185,18 @@ impl Tail {
     }
 
     /// Reads shards as they come and go, until everything was told to stop; every lane has ended then.
-    pub(super) async fn follow(self: &Arc<Self>) -> Result<(), RunError> {
+    pub(super) async fn follow(self: &Arc<Self>, until: Until) -> Result<(), RunError> {
         let (mut lanes, mut reading) = (JoinSet::new(), BTreeSet::new());
         let mut listed = Instant::now();
         let mut next_listing = listed + LIST_EVERY;
         while !self.gently.is_cancelled() {
-            let readable: Vec<String> = self.lineage.lock().await.readable().map(str::to_owned).collect();
+            let lineage = self.lineage.lock().await;
+            let readable: Vec<String> = lineage.readable().map(str::to_owned).collect();
+            if until == Until::Stopped && readable.is_empty() && !lineage.is_enabled() {
+                // Nothing more will ever come, and somebody waits for it.
+                return Err(disabled().into());
+            }
+            drop(lineage);
             for id in readable {
                 if reading.insert(id.clone()) {
                     self.health().begins(&id);

@@ -73,6 +73,21 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// What a call waits for, and the debt in it: who goes away while waiting leaves the debt to others.
+struct Due<'a> {
+    throttle: &'a Throttle,
+    debt: i64,
+    tenths: i64,
+}
+
+impl Drop for Due<'_> {
+    fn drop(&mut self) {
+        if self.tenths > 0 {
+            self.throttle.state().debt += self.debt.min(self.tenths);
+        }
+    }
+}
+
 /// Units that were taken for a call, until the call is settled.
 #[derive(Debug)]
 #[must_use = "a call that is not settled counts as consumed, and is missing in the sum"]
@@ -137,21 +152,21 @@ impl Throttle {
         }
         let taken = tenths_of(units);
         let Some(rate) = &self.bucket.rate else { return Taken { tenths: taken, at: Instant::now() } };
-        let mut tenths = {
+        let mut due = {
             let mut state = self.state();
-            let credit = self.credit(&state);
-            let due = taken + std::mem::take(&mut state.debt);
-            state.credit = Some((credit - due.min(credit), Instant::now()));
-            due - due.min(credit)
+            let (credit, debt) = (self.credit(&state), std::mem::take(&mut state.debt));
+            let given = (taken + debt).min(credit);
+            state.credit = Some((credit - given, Instant::now()));
+            Due { throttle: self, debt, tenths: taken + debt - given }
         };
         // How much the floor has let through of the next part, which is then taken as a whole: what was taken in parts, a
         // second ago or more, would come on top of a second's worth.
         let mut allowed = 0;
-        while tenths > 0 {
+        while due.tenths > 0 {
             let part = |of: i64, burst: NonZeroU32| {
                 u32::try_from(of).ok().and_then(NonZeroU32::new).map_or(burst, |part| part.min(burst))
             };
-            let next = part(tenths, rate.burst);
+            let next = part(due.tenths, rate.burst);
             let missing = i64::from(next.get()) - allowed;
             let others = !self.first && self.bucket.first.load(Ordering::Acquire) > 0;
             let asks_floor = others && missing > 0;
@@ -160,7 +175,7 @@ impl Throttle {
             match limiter.check_n(taken).expect("no part is larger than the burst") {
                 Ok(()) if asks_floor => allowed += i64::from(taken.get()),
                 Ok(()) => {
-                    tenths -= i64::from(taken.get());
+                    due.tenths -= i64::from(taken.get());
                     allowed = 0;
                 }
                 Err(until) => tokio::time::sleep(until.wait_time_from(self.bucket.clock.now())).await,
@@ -283,6 +298,16 @@ mod tests {
         throttle.settle(taken, Some(0.0));
         assert!(seconds(throttle.acquire(1.0)).await < 0.01);
         assert!((throttle.consumed() - 30.0).abs() < 0.01);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_away_leaves_the_debt_to_others() {
+        let throttle = throttle(10);
+        let taken = throttle.acquire(10.0).await;
+        throttle.settle(taken, Some(30.0));
+        assert!(tokio::time::timeout(Duration::from_millis(500), throttle.acquire(1.0)).await.is_err());
+        let seconds = seconds(throttle.acquire(1.0)).await;
+        assert!((1.5..1.7).contains(&seconds), "{seconds} s");
     }
 
     #[tokio::test(start_paused = true)]

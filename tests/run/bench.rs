@@ -189,8 +189,15 @@ impl Bench {
 
     /// The binary with these arguments, in the folder of the job, with nothing of the user's AWS configuration.
     pub(crate) fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reseal"));
-        command.args(arguments.split_whitespace()).current_dir(self.folder.path()).env_clear();
+        let mut command = self.program(env!("CARGO_BIN_EXE_reseal"));
+        command.args(arguments.split_whitespace());
+        command
+    }
+
+    /// The same of any program.
+    pub(crate) fn program(&self, file: &str) -> Command {
+        let mut command = Command::new(file);
+        command.current_dir(self.folder.path()).env_clear();
         command.envs([
             ("AWS_ENDPOINT_URL_DYNAMODB", self.stand_ins.dynamodb_endpoint()),
             ("AWS_ENDPOINT_URL_DYNAMODB_STREAMS", self.stand_ins.dynamodb_endpoint()),
@@ -213,8 +220,12 @@ impl Bench {
 
     /// Starts `reseal run --execute --json` and leaves it running.
     pub(crate) fn start(&self, arguments: &str) -> Running {
-        let command = format!("run --job job.toml --execute --json {arguments}");
-        let mut process = self.command(&command).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        self.started(&format!("run --job job.toml --execute --json {arguments}"))
+    }
+
+    /// Starts a command that prints JSON lines, and leaves it running.
+    pub(crate) fn started(&self, command: &str) -> Running {
+        let mut process = self.command(command).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         Running { process, lines }
     }

@@ -6,3 +6,4 @@ mod bench;
 mod progress;
 mod refusals;
 mod round_trip;
+mod stream;

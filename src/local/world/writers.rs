@@ -67,7 +67,7 @@ impl Writers {
             let stop = stop.clone();
             tasks.spawn(async move {
                 let mut ticks = interval(pace);
-                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
                 let mut version = 0;
                 while stop.run_until_cancelled(ticks.tick()).await.is_some() {
                     version += 1;

@@ -1,6 +1,7 @@
 //! The engine against the rules of docs/SEMANTICS.md: on paused time, with a table and a journal in memory, real
 //! cryptography, and services that fail as each test says.
 
+mod batch;
 mod budget;
 mod crash;
 mod follow;

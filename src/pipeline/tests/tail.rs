@@ -508,3 +508,17 @@ async fn a_crash_of_the_tail_at_any_call_loses_nothing() {
         crash.demand_end(&what).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_follows_a_stream_that_was_disabled_is_told() {
+    let it = Streamed::of(View::NewImage);
+    let stop = Stop::default();
+    let (report, ()) = tokio::join!(it.tail_on(it.table(), Until::Stopped, &stop), async {
+        sleep(Duration::from_secs(5)).await;
+        it.put(0..3);
+        it.shards.disable();
+    });
+    assert!(matches!(report, Err(RunError::Store(error)) if error.problem.contains("was disabled")));
+    // What was in it is done.
+    it.world.demand_all(3).await;
+}
