@@ -18,6 +18,8 @@ const RETENTION: Duration = Duration::from_hours(24);
 const ITERATOR_LIFE: Duration = Duration::from_mins(15);
 /// `GetRecords` calls per second and shard (developer guide, "Service quotas").
 const CALLS_PER_SECOND: usize = 5;
+/// The longest that listings are behind, however few there are.
+const BEHIND: Duration = Duration::from_mins(30);
 /// The service's time when the stream was made: not that of any clock of this machine.
 const MADE: Duration = Duration::from_hours(400_000);
 
@@ -76,6 +78,8 @@ struct Contents {
     left_out: u32,
     /// Whole listings that are still to show it as open.
     shown_open: u32,
+    /// Since when listings are behind with it.
+    behind: Option<Instant>,
     /// When the last calls for its records were.
     calls: VecDeque<Instant>,
 }
@@ -231,14 +235,14 @@ impl MemoryShards {
     /// The next whole listings lack a shard.
     pub fn leave_out(&self, id: &str, listings: u32) {
         if let Some(shard) = self.state().shards.get_mut(id) {
-            shard.left_out = listings;
+            (shard.left_out, shard.behind) = (listings, Some(Instant::now()));
         }
     }
 
     /// The next whole listings show a shard as open, even if it is closed.
     pub fn show_open(&self, id: &str, listings: u32) {
         if let Some(shard) = self.state().shards.get_mut(id) {
-            shard.shown_open = listings;
+            (shard.shown_open, shard.behind) = (listings, Some(Instant::now()));
         }
     }
 
@@ -259,6 +263,9 @@ impl MemoryShards {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.shards.retain(|_, shard| shard.closed.is_none_or(|closed| closed.elapsed() < RETENTION));
         for shard in state.shards.values_mut() {
+            if shard.behind.take_if(|behind| behind.elapsed() > BEHIND).is_some() {
+                (shard.left_out, shard.shown_open) = (0, 0);
+            }
             while let Some((sequence, _, _)) =
                 shard.records.pop_front_if(|(_, created, _)| created.elapsed() > RETENTION)
             {
@@ -281,6 +288,7 @@ impl State {
             closed: None,
             left_out: 0,
             shown_open: 0,
+            behind: None,
             calls: VecDeque::new(),
         };
         self.shards.insert(id.clone(), contents);
