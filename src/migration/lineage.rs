@@ -279,11 +279,10 @@ impl Lineage {
         }
     }
 
-    /// Nobody looked for so long that what continued a shard may have come and gone, even if something else that
-    /// continues it is there; and that records of unknown age, not begun with, may be trimmed.
+    /// Nobody looked for so long that shards may have come and gone: what continued one that is known, or what one
+    /// continues that is known; and that records of unknown age, not begun with, may be trimmed.
     fn notice_pause(&mut self, gap: Gap) {
-        let loses = |shard: &Shard| shard.finished() || (shard.place == Place::NotStarted && shard.known.is_none());
-        for (id, shard) in self.shards.iter_mut().filter(|(_, shard)| loses(shard)) {
+        for (id, shard) in &mut self.shards {
             shard.lose(gap);
             self.changed.insert(id.clone());
         }

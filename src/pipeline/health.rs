@@ -43,6 +43,11 @@ impl Health {
         }
     }
 
+    /// Whether a shard that is being read has answered.
+    pub(super) fn answered(&self, shard: &str) -> bool {
+        self.reached.get(shard).is_some_and(Option::is_some)
+    }
+
     /// How it stands at this second of the service's time; and, if the tail falls behind, what each budget would have to
     /// be for it to keep up, as far as that can be told.
     pub(super) fn examine(&mut self, now: u64, at: Instant, consumed: [f64; 3]) -> (Event, Option<[f64; 3]>) {
@@ -83,6 +88,7 @@ mod tests {
         health.begins("b");
         health.reached("a", Some(100));
         assert_eq!(behind(&health.examine(110, at, [0.0; 3]).0), None);
+        assert!(health.answered("a") && !health.answered("b") && !health.answered("c"));
         health.reached("b", Some(70));
         health.reached("b", None);
         assert_eq!(behind(&health.examine(110, at, [0.0; 3]).0), Some(40));

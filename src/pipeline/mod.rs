@@ -245,7 +245,10 @@ async fn scan_and_drain(
             let pass = match latest {
                 Some(pass) if pass.number >= wanted => pass,
                 // What an earlier pass has seen may have changed since, before the stream was followed.
-                _ => journal.begin_pass(engine.settings.segments).await?,
+                _ => {
+                    tail.look_around().await;
+                    journal.begin_pass(engine.settings.segments).await?
+                }
             };
             tail.pass_began(pass.number).await;
             match whole_pass(engine, journal, &pass, stop, passes).await? {

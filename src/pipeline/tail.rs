@@ -34,6 +34,8 @@ const POLL_IDLE: Duration = Duration::from_secs(2);
 /// How often the shards are listed at least, and at most.
 const LIST_EVERY: Duration = Duration::from_secs(10);
 const LIST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a pass waits at most for what else was lost.
+const LOOK_AROUND: Duration = Duration::from_mins(1);
 /// Empty answers in a row, and the time from the first to the last of them, after which a shard is quiet (rule G).
 const QUIET_ANSWERS: usize = 10;
 const QUIET_TIME: Duration = Duration::from_secs(30);
@@ -258,6 +260,28 @@ impl Tail {
     /// Fails if the stream was disabled: what was written since is in no record, and may be behind the scan.
     pub(super) async fn demand_enabled(&self) -> Result<(), RunError> {
         if self.lineage.lock().await.is_enabled() { Ok(()) } else { Err(disabled().into()) }
+    }
+
+    /// Waits a while for each shard to answer once, if something was lost: what else was lost with it is then found before
+    /// a pass begins, and not during it, which would take another.
+    pub(super) async fn look_around(&self) {
+        let mut progress = self.progress.subscribe();
+        let all = async {
+            loop {
+                let lineage = self.lineage.lock().await;
+                let answered = lineage.readable().all(|id| self.health().answered(id));
+                if lineage.gaps().next().is_none() || answered {
+                    return;
+                }
+                drop(lineage);
+                tokio::select! {
+                    () = self.gently.cancelled() => return,
+                    changed = progress.changed() => changed.expect("the sender lives as long as the tail"),
+                }
+            }
+        };
+        // Later is soon enough for who does not answer.
+        drop(tokio::time::timeout(LOOK_AROUND, all).await);
     }
 
     /// A pass over the table begins; none of its pages was read yet.
