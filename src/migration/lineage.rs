@@ -156,12 +156,14 @@ struct Shard {
     quiet: Option<u64>,
     /// Whole listings in a row that lacked it.
     absent: u32,
+    /// Whole listings since all of it was done: all that continues it is listed by then.
+    settled: u32,
 }
 
 impl Shard {
     fn new(parent: Option<String>, place: Place, known: Option<u64>) -> Self {
-        let (remembered, record, quiet, absent) = (known, None, None, 0);
-        Self { parent, place, known, gap: None, remembered, record, quiet, absent }
+        let (remembered, record, quiet) = (known, None, None);
+        Self { parent, place, known, gap: None, remembered, record, quiet, absent: 0, settled: 0 }
     }
 
     fn finished(&self) -> bool {
@@ -291,6 +293,7 @@ impl Lineage {
     fn notice_absence(&mut self, listed: &BTreeSet<&str>, at: Option<u64>) {
         for (id, shard) in &mut self.shards {
             shard.absent = if listed.contains(id.as_str()) { 0 } else { shard.absent.saturating_add(1) };
+            shard.settled = if shard.finished() { shard.settled.saturating_add(1) } else { 0 };
         }
         // Of each shard that is continued: whether all that continue it have started.
         let mut continued: BTreeMap<String, bool> = BTreeMap::new();
@@ -435,7 +438,9 @@ impl Lineage {
             } else {
                 // What continues a shard that is gone may be listed late, as it may be while the shard is there.
                 let gone = shard.place == Place::Gone && shard.absent >= ABSENT_LISTINGS;
-                let last = gone || continued.contains(id) || !self.enabled;
+                // Of several that continue one, some may be listed before the others.
+                let settled = continued.contains(id) && shard.settled >= ABSENT_LISTINGS;
+                let last = gone || settled || !self.enabled;
                 (shard.finished() && last).then_some(Way::Closed)
             }
         };

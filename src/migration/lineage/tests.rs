@@ -141,6 +141,10 @@ fn drained_to_a_moment() {
     lineage.quiet("c", Some(100));
     assert_eq!(lineage.drained_to(100), None, "asked in the same second");
     lineage.quiet("c", Some(101));
+    for _ in 1..ABSENT_LISTINGS {
+        assert_eq!(lineage.drained_to(100), None, "more may continue `b` than is listed by now");
+        lineage.observe(&[listed("c", Some("b"), false)], true, Some(103));
+    }
     assert_eq!(lineage.drained_to(100), Some(vec![("a", Way::Record), ("b", Way::Closed), ("c", Way::Quiet)]));
     assert_eq!(lineage.drained_to(101), None);
 
