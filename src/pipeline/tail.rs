@@ -325,13 +325,14 @@ impl Tail {
         let engine = &self.engine;
         let throttle = Throttle::per_second(Some(CALLS_PER_SECOND));
         let (mut iterator, mut tries, mut pace, mut quiet) = (None, Tries::default(), POLL_FAST, Quiet::default());
+        let mut opened = false;
         loop {
-            let token = match iterator.take() {
-                Some(token) => token,
-                None => match self.iterator(id, &throttle, &mut tries).await? {
-                    Some(token) => token,
-                    None => return Ok(()),
-                },
+            let token = if let Some(token) = iterator.take() {
+                token
+            } else {
+                opened = true;
+                let Some(token) = self.iterator(id, &throttle, &mut tries).await? else { return Ok(()) };
+                token
             };
             throttle.settle(throttle.acquire(1.0).await, None);
             let memory = Arc::clone(&engine.memory).acquire_owned().await.expect("the semaphore is never closed");
@@ -345,6 +346,11 @@ impl Tail {
                     throttle.satisfied();
                     tries = Tries::default();
                     self.clock().heard(records.at);
+                    if std::mem::take(&mut opened) {
+                        // The iterator may have been under way for long, in a suspended machine say, and what it was to
+                        // begin with be trimmed.
+                        self.lost(|lineage, now| drop(lineage.open(id, now))).await?;
+                    }
                     let since = quiet.answered(records.records.is_empty(), asked);
                     pace = if records.records.is_empty() { (pace * 2).min(POLL_IDLE) } else { POLL_FAST };
                     iterator.clone_from(&records.next);

@@ -331,8 +331,8 @@ async fn what_was_trimmed_is_told_and_remembered() {
     it.world.demand(&customer(4)).await;
 }
 
-/// A stream whose records are two minutes away.
-struct Slow(Arc<MemoryShards>);
+/// A stream whose iterators and records are that far away.
+struct Slow(Arc<MemoryShards>, Duration, Duration);
 
 #[async_trait]
 impl Shards for Slow {
@@ -349,11 +349,12 @@ impl Shards for Slow {
     }
 
     async fn iterator(&self, shard: &str, start: &Start) -> Result<String, ShardsError> {
+        sleep(self.1).await;
         self.0.iterator(shard, start).await
     }
 
     async fn records(&self, iterator: &str) -> Result<Records, ShardsError> {
-        sleep(Duration::from_mins(2)).await;
+        sleep(self.2).await;
         self.0.records(iterator).await
     }
 }
@@ -364,7 +365,8 @@ async fn what_is_trimmed_under_an_iterator_is_a_gap() {
     it.drain().await;
     it.put(0..1);
     advance(Duration::from_hours(24) - Duration::from_mins(1)).await;
-    let (shards, stop) = (Arc::new(Slow(Arc::clone(&it.shards))), Stop::default());
+    let (shards, stop) =
+        (Arc::new(Slow(Arc::clone(&it.shards), Duration::ZERO, Duration::from_mins(2))), Stop::default());
     let (journal, policy) = (Arc::clone(&it.world.journal), Arc::new(it.world.policy.clone()));
     let (ports, settings) = (it.world.ports(it.table()), it.world.settings.clone());
     let (report, ()) =
@@ -521,4 +523,21 @@ async fn who_follows_a_stream_that_was_disabled_is_told() {
     assert!(matches!(report, Err(RunError::Store(error)) if error.problem.contains("was disabled")));
     // What was in it is done.
     it.world.demand_all(3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_trimmed_while_an_iterator_is_under_way_is_a_gap() {
+    let it = Streamed::of(View::NewImage);
+    it.put(0..1);
+    let late = Duration::from_hours(30);
+    let (shards, stop) = (Arc::new(Slow(Arc::clone(&it.shards), late, Duration::ZERO)), Stop::default());
+    let (journal, policy) = (Arc::clone(&it.world.journal), Arc::new(it.world.policy.clone()));
+    let (ports, settings) = (it.world.ports(it.table()), it.world.settings.clone());
+    let follow = follow(shards, Until::Stopped);
+    let (report, ()) = tokio::join!(tail(ports, follow, journal, policy, settings, &stop), async {
+        sleep(late + Duration::from_mins(1)).await;
+        stop.gently.cancel();
+    });
+    assert_eq!(report.unwrap().tail.unwrap().gaps.len(), 1);
+    assert_eq!(it.world.table.peek(&key(0)), Some(customer(0)));
 }
