@@ -148,6 +148,8 @@ struct Shard {
     place: Place,
     known: Option<u64>,
     gap: Option<Gap>,
+    /// When it was first listed, or taken from what was remembered.
+    seen: Option<u64>,
     /// The `known` that was remembered last.
     remembered: Option<u64>,
     /// When the youngest of its records that are done was created.
@@ -161,9 +163,9 @@ struct Shard {
 }
 
 impl Shard {
-    fn new(parent: Option<String>, place: Place, known: Option<u64>) -> Self {
+    fn new(parent: Option<String>, place: Place, known: Option<u64>, seen: Option<u64>) -> Self {
         let (remembered, record, quiet) = (known, None, None);
-        Self { parent, place, known, gap: None, remembered, record, quiet, absent: 0, settled: 0 }
+        Self { parent, place, known, gap: None, seen, remembered, record, quiet, absent: 0, settled: 0 }
     }
 
     fn finished(&self) -> bool {
@@ -206,6 +208,10 @@ impl Lineage {
     ) -> Self {
         let mut lineage = Self::begin(stream, From::TrimHorizon, pass, listing, enabled, at);
         let listed = before.listed;
+        if before.shards.is_empty() {
+            // Nothing of it was ever listed: what was lost is told of what there is now.
+            lineage.notice_pause(Gap { from: listed, to: at, pass });
+        }
         for (id, shard) in Self::restore(before, pass).shards {
             let gap = Gap { from: shard.known.or(listed), to: at, pass };
             let gone = Shard { place: Place::Gone, ..shard };
@@ -221,7 +227,7 @@ impl Lineage {
         let LineageRows { stream, start, pass: start_pass, listed, shards } = rows;
         let shards = shards.into_iter().map(|row| {
             let ShardRow { id, parent, place, known, gap } = row;
-            (id, Shard { gap, ..Shard::new(parent, place, known) })
+            (id, Shard { gap, ..Shard::new(parent, place, known, listed) })
         });
         // Until a listing says otherwise, closed shards may still be continued.
         Self {
@@ -335,7 +341,7 @@ impl Lineage {
 
     fn insert(&mut self, listed: &Listed, place: Place, known: Option<u64>) {
         let parent = parent_of(listed).map(str::to_owned);
-        self.shards.insert(listed.id.clone(), Shard::new(parent, place, known));
+        self.shards.insert(listed.id.clone(), Shard::new(parent, place, known, self.listed));
         self.changed.insert(listed.id.clone());
     }
 
@@ -354,11 +360,12 @@ impl Lineage {
     pub fn open(&mut self, id: &str, now: Option<u64>) -> Place {
         let Some(shard) = self.shards.get_mut(id) else { return Place::Gone };
         let horizon = now.map(|now| now.saturating_sub(RETENTION));
+        // What was there when it was seen is to be read, even if nobody knows how old that is.
         if shard.place == Place::NotStarted
-            && let (Some(known), Some(horizon)) = (shard.known, horizon)
+            && let (Some(known), Some(horizon)) = (shard.known.or(shard.seen), horizon)
             && known < horizon
         {
-            shard.lose(Gap { from: Some(known), to: Some(horizon), pass: self.pass });
+            shard.lose(Gap { from: shard.known, to: Some(horizon), pass: self.pass });
             shard.known = Some(horizon);
             self.changed.insert(id.to_owned());
         }

@@ -485,6 +485,10 @@ fn from_the_trim_horizon_everything_is_read() {
     let mut lineage = Lineage::begin("stream", From::TrimHorizon, 0, &listing, true, Some(1000));
     assert_eq!(readable(&lineage), ["a", "c"]);
     assert!(!lineage.is_before_start(Some(0)));
+    assert!(lineage.open("a", Some(1000 + RETENTION)) == Place::NotStarted && lineage.gaps().next().is_none());
+    let mut late = lineage.clone();
+    late.open("a", Some(1001 + RETENTION));
+    assert_eq!(gaps(&late), [("a", None, Some(1001), 0)]);
     // Not begun with for a day, something of unknown age was lost.
     let day = RETENTION + 1000;
     lineage.done("c", "1", Some(1000));
@@ -546,6 +550,13 @@ fn another_stream_is_a_gap_and_a_start() {
         lineage.observe(&listing, true, Some(9001));
     }
     assert_eq!(lineage.changes().unwrap().forgotten, ["a", "b"]);
+}
+
+#[test]
+fn another_stream_is_a_gap_even_if_nothing_is_known_of_the_one_before() {
+    let rows = begin(&[], true, Some(1000)).changes().unwrap().rows;
+    let lineage = Lineage::replace(rows, "another", 2, &[listed("d", None, false)], true, Some(9000));
+    assert_eq!(gaps(&lineage), [("d", Some(1000), Some(9000), 2)]);
 }
 
 #[test]
