@@ -363,6 +363,7 @@ impl Watch {
     fn set(&self, state: &mut State, key: &Key, now: Option<(Item, Truth)>) {
         let text = key.to_string();
         state.touched.insert(text.clone(), state.step);
+        state.sync();
         let records = state.trail.len();
         if let Some((item, truth)) = now {
             state.put += 1;
