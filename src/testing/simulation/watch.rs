@@ -425,7 +425,8 @@ impl Watch {
 
     /// Whether applications of this world add an attribute that nobody configured while the run goes on.
     fn late_attributes(&self) -> bool {
-        self.world.acts.iter().any(|act| act.what == What::RawNew)
+        let last = self.world.stream.iter().flat_map(|stream| &stream.last);
+        self.world.acts.iter().chain(last).any(|act| act.what == What::RawNew)
     }
 
     /// Invariant 5 and the end of all others: when nothing more happens, everything is at target or in the ledger.
