@@ -27,7 +27,7 @@ else
     printf '\n== Dependencies: skipped, cargo-deny is not installed\n'
 fi
 step 'Demo' cargo run --locked --release -- demo
-step 'Simulation' scripts/simulate.sh 0 4000
+step 'Simulation' scripts/simulate.sh 0 20000
 step 'Interoperability' scripts/interop.sh
 step 'The demo, and the official client' scripts/demo.sh --items 2000
 

@@ -207,16 +207,18 @@ impl Lineage {
         at: Option<u64>,
     ) -> Self {
         let mut lineage = Self::begin(stream, From::TrimHorizon, pass, listing, enabled, at);
-        let listed = before.listed;
         if before.shards.is_empty() {
             // Nothing of it was ever listed: what was lost is told of what there is now.
-            lineage.notice_pause(Gap { from: listed, to: at, pass });
+            let from = before.listed.map(|listed| listed.saturating_sub(INCONSISTENT));
+            lineage.notice_pause(Gap { from, to: at, pass });
         }
-        for (id, shard) in Self::restore(before, pass).shards {
-            let gap = Gap { from: shard.known.or(listed), to: at, pass };
-            let gone = Shard { place: Place::Gone, ..shard };
-            lineage.shards.entry(id.clone()).or_insert(gone).lose(gap);
-            lineage.changed.insert(id);
+        let before = Self::restore(before, pass);
+        for (id, shard) in &before.shards {
+            // What continues a shard is younger than all that was read of it, and may be older than any listing of it.
+            let from = shard.known.or_else(|| before.ancestors(shard).find_map(|(_, above)| above.known));
+            let gone = Shard { place: Place::Gone, ..shard.clone() };
+            lineage.shards.entry(id.clone()).or_insert(gone).lose(Gap { from, to: at, pass });
+            lineage.changed.insert(id.clone());
         }
         lineage
     }

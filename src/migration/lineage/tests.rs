@@ -553,10 +553,27 @@ fn another_stream_is_a_gap_and_a_start() {
 }
 
 #[test]
+fn of_what_was_not_begun_with_another_stream_loses_all_that_is_younger_than_what_it_continues() {
+    let listing = [listed("a", None, true), listed("b", Some("a"), true), listed("c", Some("b"), false)];
+    let mut before = begin(&listing[..1], true, Some(1000));
+    before.observe(&listing, true, Some(1700));
+    before.done("a", "1", Some(1500));
+    let rows = before.changes().unwrap().rows;
+    let lineage = Lineage::replace(rows, "another", 0, &[], true, Some(9000));
+    let since = |id| (id, Some(1500), Some(9000), 0);
+    assert_eq!(gaps(&lineage), ["a", "b", "c"].map(since));
+
+    // From the trim horizon nobody knows how old the records of any shard are.
+    let rows = Lineage::begin("stream", From::TrimHorizon, 0, &listing, true, Some(1700)).changes().unwrap().rows;
+    let lineage = Lineage::replace(rows, "another", 0, &[], true, Some(9000));
+    assert_eq!(gaps(&lineage), ["a", "b", "c"].map(|id| (id, None, Some(9000), 0)));
+}
+
+#[test]
 fn another_stream_is_a_gap_even_if_nothing_is_known_of_the_one_before() {
     let rows = begin(&[], true, Some(1000)).changes().unwrap().rows;
     let lineage = Lineage::replace(rows, "another", 2, &[listed("d", None, false)], true, Some(9000));
-    assert_eq!(gaps(&lineage), [("d", Some(1000), Some(9000), 2)]);
+    assert_eq!(gaps(&lineage), [("d", Some(0), Some(9000), 2)]);
 }
 
 #[test]
