@@ -149,7 +149,7 @@ impl Bench {
         fs::write(&file, &text)?;
         let job = Job::parse(&text, &file)?;
         let Target::Dbesdk { suite, keyring: settings } = &job.target else { return Err("no target".into()) };
-        let target = migration::Target::Dbesdk { suite: *suite, recipients: vec![settings.recipient()] };
+        let target = migration::Target::Dbesdk { suite: *suite, recipients: settings.recipients() };
         let policy = Policy { schema: job.schema, accept_plaintext: true, accept_dbesdk: true, target };
         let sdk = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())

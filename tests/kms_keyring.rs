@@ -62,7 +62,7 @@ async fn a_key_there_and_back() {
     keyring.examine().await.unwrap();
     let wrapped = generated(&keyring).await;
     assert_eq!((wrapped.provider_id.as_str(), wrapped.provider_info.as_slice()), ("aws-kms", arn.as_bytes()));
-    assert_eq!(keyring.recipients()[0].key, arn);
+    assert_eq!(keyring.recipients()[0].recipient.key, arn);
     assert!(keyring.accepts(found(&wrapped)));
     let unwrapped = keyring.unwrap(found(&wrapped), &context("a")).await.unwrap();
     assert!(unwrapped == wrapped.key);

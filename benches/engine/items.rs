@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reseal::crypto::{Recipient, Suite};
 use reseal::format::{Action, Schema, Unsigned};
 use reseal::item::{Item, KeyNames, Number, Value};
-use reseal::keyring::RawAes;
+use reseal::keyring::{RawAes, Wanted};
 use reseal::migration::{Policy, Target};
 
 /// Items of one page: with 1 KB each, what DynamoDB puts into 1 MB.
@@ -53,7 +53,7 @@ pub(crate) fn policy() -> Policy {
         unsigned: Unsigned::default(),
     };
     let recipient = Recipient { provider: "acme".to_owned(), key: "k1".to_owned() };
-    let target = Target::Dbesdk { suite: SUITE, recipients: vec![recipient] };
+    let target = Target::Dbesdk { suite: SUITE, recipients: vec![Wanted::exactly(recipient)] };
     Policy { schema, accept_plaintext: true, accept_dbesdk: true, target }
 }
 

@@ -19,7 +19,7 @@ use reseal::aws::AwsConfig;
 use reseal::crypto::{EncryptionContext, Secret, WrappedKey, WrappedRef};
 use reseal::format::dbesdk;
 use reseal::item::{Item, Key, Value};
-use reseal::keyring::{Keyring, KeyringError, RawAes, Recipient};
+use reseal::keyring::{Keyring, KeyringCall, KeyringError, RawAes, Wanted};
 use reseal::migration::{Expected, OnMixed, Rewrite, Tally};
 use reseal::pipeline::{self, Batches, Event, Observer, Pool, Ports, Settings, Stop};
 use reseal::store::{Answer, DynamoTable, Page, Record, Scan, SqliteJournal, StoreError, Table, Units, Update, Via};
@@ -241,7 +241,7 @@ struct Counted {
 
 #[async_trait]
 impl Keyring for Counted {
-    fn recipients(&self) -> &[Recipient] {
+    fn recipients(&self) -> &[Wanted] {
         self.inner.recipients()
     }
 
@@ -249,7 +249,7 @@ impl Keyring for Counted {
         self.inner.accepts(found)
     }
 
-    fn requests(&self) -> u32 {
+    fn requests(&self, _: KeyringCall) -> u32 {
         1
     }
 

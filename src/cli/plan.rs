@@ -224,7 +224,7 @@ fn target(plan: &Plan) -> String {
     match &plan.policy.target {
         Target::Plaintext => "plaintext".to_owned(),
         Target::Dbesdk { suite, recipients } => {
-            let keys: Vec<String> = recipients.iter().map(ToString::to_string).collect();
+            let keys: Vec<String> = recipients.iter().map(|wanted| wanted.recipient.to_string()).collect();
             format!("{suite}, {}", keys.join(", "))
         }
     }

@@ -145,10 +145,10 @@ fn fingerprint(job: &Job, facts: &TableFacts) -> Fingerprint {
         Target::Dbesdk { suite, keyring } => {
             fields.push(("target format".to_owned(), "dbesdk".to_owned()));
             fields.push(("algorithm suite".to_owned(), suite.to_string()));
-            fields.push(("target key".to_owned(), keyring.recipient().to_string()));
+            fields.push(("target key".to_owned(), keyring.in_words()));
         }
     }
-    let sources = job.source.keyrings.iter().map(|keyring| keyring.recipient().to_string());
+    let sources = job.source.keyrings.iter().map(|keyring| keyring.in_words());
     fields.push(("source keys".to_owned(), sources.collect::<Vec<_>>().join(", ")));
     let actions = job.schema.actions.iter();
     fields.extend(actions.map(|(name, action)| (format!("action of {name}"), action.name().to_owned())));

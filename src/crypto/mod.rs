@@ -13,4 +13,4 @@ pub(crate) use kdf::Kdf;
 pub use secret::{KEY_BYTES, Secret};
 pub(crate) use signature::{EphemeralKey, POINT_BYTES, SIGNATURE_BYTES, verify};
 pub use suite::Suite;
-pub use wrapped::{Recipient, WrappedKey, WrappedRef};
+pub use wrapped::{Matching, Recipient, Wanted, WrappedKey, WrappedRef, same_key_in_any_region};

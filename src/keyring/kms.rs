@@ -9,7 +9,7 @@ use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyManagerType, KeyMetadata, KeySpec, KeyState, KeyUsageType};
 use zeroize::Zeroize as _;
 
-use super::{Keyring, KeyringClass, KeyringError, Recipient, WrappedKey, WrappedRef};
+use super::{Keyring, KeyringCall, KeyringClass, KeyringError, Recipient, Wanted, WrappedKey, WrappedRef};
 use crate::aws::{AwsConfig, Fault, Meaning};
 use crate::crypto::{EncryptionContext, KEY_BYTES, Secret};
 
@@ -145,7 +145,7 @@ pub enum KeyRefused {
 pub struct KmsKeyring {
     client: Client,
     key: KeyArn,
-    recipients: [Recipient; 1],
+    recipients: [Wanted; 1],
 }
 
 impl KmsKeyring {
@@ -159,7 +159,8 @@ impl KmsKeyring {
             let (region, configured) = (key.region().to_owned(), configured.to_owned());
             return Err(KeyRefused::Region { key: key.text, region, configured });
         }
-        let recipients = [Recipient { provider: PROVIDER_ID.to_owned(), key: key.text.clone() }];
+        let recipient = Recipient { provider: PROVIDER_ID.to_owned(), key: key.text.clone() };
+        let recipients = [Wanted::exactly(recipient)];
         Ok(Self { client: Client::new(config.sdk()), key, recipients })
     }
 
@@ -219,7 +220,8 @@ fn class(fault: &Fault) -> KeyringClass {
         Meaning::Conflict | Meaning::Unavailable => KeyringClass::Transient,
         Meaning::Credentials => KeyringClass::Credentials,
         Meaning::Item => KeyringClass::Item,
-        Meaning::Denied | Meaning::Fatal => KeyringClass::Key,
+        Meaning::Denied => KeyringClass::Denied,
+        Meaning::Fatal => KeyringClass::Key,
     }
 }
 
@@ -273,7 +275,7 @@ fn pairs(context: &EncryptionContext) -> HashMap<String, String> {
 
 #[async_trait]
 impl Keyring for KmsKeyring {
-    fn recipients(&self) -> &[Recipient] {
+    fn recipients(&self) -> &[Wanted] {
         &self.recipients
     }
 
@@ -281,7 +283,7 @@ impl Keyring for KmsKeyring {
         found.provider_id == PROVIDER_ID && found.provider_info == self.key.as_str().as_bytes()
     }
 
-    fn requests(&self) -> u32 {
+    fn requests(&self, _: KeyringCall) -> u32 {
         1
     }
 

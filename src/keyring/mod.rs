@@ -9,16 +9,29 @@ mod raw;
 use async_trait::async_trait;
 
 use crate::crypto::EncryptionContext;
-pub use crate::crypto::{Recipient, Secret, WrappedKey, WrappedRef};
+pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, WrappedRef};
 
 pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
 pub use raw::{RawAes, RawAesError};
+
+/// What is asked of a keyring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyringCall {
+    /// [`Keyring::generate`].
+    Generate,
+    /// [`Keyring::unwrap`].
+    Unwrap,
+    /// [`Keyring::is_current`].
+    IsCurrent,
+}
 
 /// What a failed request of a keyring means for the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyringClass {
     /// This item cannot be done; others can.
     Item,
+    /// The caller may not use the key for this: a policy may say so of some items only, or of all.
+    Denied,
     /// The key cannot be used at all: the run stops.
     Key,
     /// The service asks for fewer requests; again later, at a lower rate.
@@ -44,14 +57,30 @@ pub struct KeyringError {
 /// Wraps and unwraps 32-byte keys under an encryption context.
 #[async_trait]
 pub trait Keyring: Send + Sync + std::fmt::Debug {
-    /// The recipients of what [`Keyring::generate`] makes, in its order.
-    fn recipients(&self) -> &[Recipient];
+    /// Who [`Keyring::generate`] wraps for, in its order, and which keys of items count as these; nobody for keyrings
+    /// that only unwrap.
+    fn recipients(&self) -> &[Wanted];
 
     /// Whether this keyring could unwrap for the recipient; decided without any request.
     fn accepts(&self, found: WrappedRef<'_>) -> bool;
 
-    /// The requests to a service that one `generate` or `unwrap` makes: 0 for keyrings that work offline.
-    fn requests(&self) -> u32;
+    /// The requests to KMS that one call makes: 0 for keyrings that work offline, or from a cache.
+    fn requests(&self, call: KeyringCall) -> u32;
+
+    /// Whether what was wrapped for this keyring's recipients may still not be what it would wrap now: then
+    /// [`Keyring::is_current`] says so.
+    fn looks_deeper(&self) -> bool {
+        false
+    }
+
+    /// Whether wrapped keys of one item, as many and of such recipients as this keyring makes, are what it would make
+    /// now: the branch key and version that are active, the present material of a KMS key (rule F).
+    ///
+    /// # Errors
+    /// As [`Keyring::unwrap`].
+    async fn is_current(&self, _found: &[WrappedRef<'_>], _context: &EncryptionContext) -> Result<bool, KeyringError> {
+        Ok(true)
+    }
 
     /// Makes a fresh 32-byte key for each recipient, wrapped under the context.
     ///

@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::{Keyring, KeyringClass, KeyringError, Recipient, WrappedKey, WrappedRef};
+use super::{Keyring, KeyringCall, KeyringClass, KeyringError, Recipient, Wanted, WrappedKey, WrappedRef};
 use crate::crypto::{EncryptionContext, KEY_BYTES, Secret, aead};
 
 /// The prefix of namespaces that belong to KMS keyrings.
@@ -33,7 +33,7 @@ pub enum RawAesError {
 /// Wraps keys under an AES key that this process holds. Works offline.
 pub struct RawAes {
     /// Namespace and name: all that a reader needs to tell whether it has the key.
-    recipients: [Recipient; 1],
+    recipients: [Wanted; 1],
     key: aead::Key,
 }
 
@@ -52,12 +52,13 @@ impl RawAes {
             return Err(RawAesError::LongName);
         }
         let key = aead::Key::new(key).ok_or(RawAesError::KeyLength(key.len()))?;
-        Ok(Self { recipients: [Recipient { provider: namespace.to_owned(), key: name.to_owned() }], key })
+        let recipient = Recipient { provider: namespace.to_owned(), key: name.to_owned() };
+        Ok(Self { recipients: [Wanted::exactly(recipient)], key })
     }
 
     fn recipient(&self) -> &Recipient {
-        let [recipient] = &self.recipients;
-        recipient
+        let [wanted] = &self.recipients;
+        &wanted.recipient
     }
 
     fn failed(&self, problem: &str) -> KeyringError {
@@ -86,7 +87,7 @@ impl std::fmt::Debug for RawAes {
 
 #[async_trait]
 impl Keyring for RawAes {
-    fn recipients(&self) -> &[Recipient] {
+    fn recipients(&self) -> &[Wanted] {
         &self.recipients
     }
 
@@ -94,7 +95,7 @@ impl Keyring for RawAes {
         self.nonce(found).is_some()
     }
 
-    fn requests(&self) -> u32 {
+    fn requests(&self, _: KeyringCall) -> u32 {
         0
     }
 

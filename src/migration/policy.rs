@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Expected, FailureKind, Rewrite};
-use crate::crypto::{EncryptionContext, Recipient, Secret, Suite, WrappedKey};
+use crate::crypto::{EncryptionContext, Recipient, Secret, Suite, Wanted, WrappedKey};
 use crate::format::Schema;
 use crate::format::dbesdk::{self, InspectError, Inspection, Prepared, SealError, Sealed};
 use crate::item::{ITEM_BYTES_MAX, Item, Key};
@@ -18,7 +18,7 @@ pub enum Target {
         /// The algorithm suite.
         suite: Suite,
         /// Who can open the items, in any order.
-        recipients: Vec<Recipient>,
+        recipients: Vec<Wanted>,
     },
 }
 
@@ -215,7 +215,9 @@ impl Policy {
         let nobody = || Recipient { provider: String::new(), key: String::new() };
         match &self.target {
             Target::Plaintext => nobody(),
-            Target::Dbesdk { recipients, .. } => recipients.first().cloned().unwrap_or_else(nobody),
+            Target::Dbesdk { recipients, .. } => {
+                recipients.first().map_or_else(nobody, |wanted| wanted.recipient.clone())
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::engine::{Engine, RunError};
 use super::retry::Tries;
 use crate::crypto::{EncryptionContext, Secret, WrappedKey};
 use crate::format::dbesdk::Sealed;
-use crate::keyring::{Keyring, KeyringClass, KeyringError};
+use crate::keyring::{Keyring, KeyringCall, KeyringClass, KeyringError};
 use crate::migration::{FailureKind, Refusal};
 
 /// A key request failed: for this item, or for the run.
@@ -26,7 +26,7 @@ impl Engine {
         keyring: &dyn Keyring,
         context: &EncryptionContext,
     ) -> Result<Vec<WrappedKey>, KeyFault> {
-        self.ask(keyring, || keyring.generate(context)).await.map_err(fault)
+        self.ask(keyring, KeyringCall::Generate, || keyring.generate(context)).await.map_err(fault)
     }
 
     /// The intermediate key of a sealed item, and which of its encrypted data keys it came from; by whichever keyring
@@ -49,7 +49,8 @@ impl Engine {
         for keyring in keyrings {
             for (index, edk) in sealed.head.edks.iter().enumerate() {
                 let Some(wrapped) = edk.wrapped().filter(|wrapped| keyring.accepts(*wrapped)) else { continue };
-                match self.ask(keyring.as_ref(), || keyring.unwrap(wrapped, &sealed.context)).await {
+                match self.ask(keyring.as_ref(), KeyringCall::Unwrap, || keyring.unwrap(wrapped, &sealed.context)).await
+                {
                     Ok(key) => return Ok((index, key)),
                     Err(error) if error.class == KeyringClass::Item => refused = Some(error),
                     Err(error) => return Err(fault(error)),
@@ -63,9 +64,10 @@ impl Engine {
     async fn ask<'a, T>(
         &self,
         keyring: &dyn Keyring,
+        call: KeyringCall,
         request: impl Fn() -> BoxFuture<'a, Result<T, KeyringError>> + Send,
     ) -> Result<T, KeyringError> {
-        let requests = keyring.requests();
+        let requests = keyring.requests(call);
         let mut tries = Tries::default();
         loop {
             if requests > 0 {
@@ -84,7 +86,9 @@ impl Engine {
                     KeyringClass::Throttled => self.slow_down(&self.kms, &mut tries, &error.to_string()),
                     KeyringClass::Transient if self.silent(&mut tries).await => {}
                     KeyringClass::Credentials => self.hold(&mut tries, &error.to_string()).await,
-                    KeyringClass::Item | KeyringClass::Key | KeyringClass::Transient => return Err(error),
+                    KeyringClass::Item | KeyringClass::Denied | KeyringClass::Key | KeyringClass::Transient => {
+                        return Err(error);
+                    }
                 },
             }
         }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::MemoryTable;
 use crate::crypto::EncryptionContext;
 use crate::item::{Item, Key};
-use crate::keyring::{Keyring, KeyringClass, KeyringError, Recipient, Secret, WrappedKey, WrappedRef};
+use crate::keyring::{Keyring, KeyringCall, KeyringClass, KeyringError, Secret, Wanted, WrappedKey, WrappedRef};
 use crate::migration::Rewrite;
 use crate::store::{Answer, Page, Scan, StoreClass, StoreError, Table, Units, Update, Via};
 
@@ -195,7 +195,7 @@ impl FaultyKeyring {
 
 #[async_trait]
 impl Keyring for FaultyKeyring {
-    fn recipients(&self) -> &[Recipient] {
+    fn recipients(&self) -> &[Wanted] {
         self.keyring.recipients()
     }
 
@@ -203,8 +203,16 @@ impl Keyring for FaultyKeyring {
         self.keyring.accepts(found)
     }
 
-    fn requests(&self) -> u32 {
+    fn requests(&self, _: KeyringCall) -> u32 {
         1
+    }
+
+    fn looks_deeper(&self) -> bool {
+        self.keyring.looks_deeper()
+    }
+
+    async fn is_current(&self, found: &[WrappedRef<'_>], context: &EncryptionContext) -> Result<bool, KeyringError> {
+        self.keyring.is_current(found, context).await
     }
 
     async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError> {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::crypto::EncryptionContext;
 use crate::item::{Item, Key};
-use crate::keyring::{Keyring, KeyringError, Recipient, Secret, WrappedKey, WrappedRef};
+use crate::keyring::{Keyring, KeyringCall, KeyringError, Secret, Wanted, WrappedKey, WrappedRef};
 use crate::migration::{Failure, LineageRows, Rewrite};
 use crate::store::{
     Checkpoint, Commit, Journal, JournalError, Listing, Page, Pass, Records, Scan, Shards, ShardsError, Start,
@@ -146,7 +146,7 @@ impl<P: Shards + ?Sized> Shards for Wired<P> {
 
 #[async_trait]
 impl<P: Keyring + ?Sized> Keyring for Wired<P> {
-    fn recipients(&self) -> &[Recipient] {
+    fn recipients(&self) -> &[Wanted] {
         self.port.recipients()
     }
 
@@ -154,8 +154,16 @@ impl<P: Keyring + ?Sized> Keyring for Wired<P> {
         self.port.accepts(found)
     }
 
-    fn requests(&self) -> u32 {
-        self.port.requests()
+    fn requests(&self, call: KeyringCall) -> u32 {
+        self.port.requests(call)
+    }
+
+    fn looks_deeper(&self) -> bool {
+        self.port.looks_deeper()
+    }
+
+    async fn is_current(&self, found: &[WrappedRef<'_>], context: &EncryptionContext) -> Result<bool, KeyringError> {
+        self.wire.around(self.port.is_current(found, context)).await
     }
 
     async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError> {

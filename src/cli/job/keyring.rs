@@ -11,7 +11,7 @@ use super::refusal::{Fault, Refusal};
 use super::section::{At, Section};
 use crate::aws::Access;
 use crate::crypto::{KEY_BYTES, Secret};
-use crate::keyring::{KeyArn, Recipient};
+use crate::keyring::{KeyArn, Recipient, Wanted};
 
 /// The fields that a keyring of any type may have.
 pub(super) const FIELDS: [&str; 9] =
@@ -121,15 +121,23 @@ impl std::fmt::Display for KeySource {
 }
 
 impl KeyringSettings {
-    /// Who the keyring wraps for: how items name its key.
+    /// Who the keyring wraps for: how items name its keys, and how strictly they are compared.
     #[must_use]
-    pub fn recipient(&self) -> Recipient {
-        match self {
+    pub fn recipients(&self) -> Vec<Wanted> {
+        let recipient = match self {
             Self::RawAes { namespace, name, .. } => Recipient { provider: namespace.clone(), key: name.clone() },
             Self::AwsKms { key_arn, .. } => {
                 Recipient { provider: AWS_KMS.to_owned(), key: key_arn.as_str().to_owned() }
             }
-        }
+        };
+        vec![Wanted::exactly(recipient)]
+    }
+
+    /// The keys in words, for the plan's fingerprint and messages.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let recipients = self.recipients();
+        recipients.iter().map(|wanted| wanted.recipient.to_string()).collect::<Vec<_>>().join(", ")
     }
 
     pub(super) fn read(section: &Section<'_>, folder: &Path) -> Result<Self, Fault> {

@@ -188,7 +188,7 @@ impl Job {
         let target = match &self.target {
             Target::Plaintext => migration::Target::Plaintext,
             Target::Dbesdk { suite, keyring } => {
-                migration::Target::Dbesdk { suite: *suite, recipients: vec![keyring.recipient()] }
+                migration::Target::Dbesdk { suite: *suite, recipients: keyring.recipients() }
             }
         };
         Policy {

@@ -52,7 +52,7 @@ fn a_right_file() {
         let text = RIGHT.replace("[source]", &format!("[source]\non_mixed = \"{word}\""));
         assert_eq!(parse(&text).unwrap().source.on_mixed, expected);
     }
-    assert_eq!(job.source.keyrings[0].recipient().key, "k0");
+    assert_eq!(job.source.keyrings[0].recipients()[0].recipient.key, "k0");
     let Target::Dbesdk { suite, keyring } = &job.target else { panic!("{:?}", job.target) };
     assert_eq!(*suite, Suite::EcdsaP384);
     let KeyringSettings::RawAes { key, .. } = keyring else { panic!("{keyring:?}") };

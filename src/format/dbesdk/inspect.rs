@@ -4,7 +4,7 @@ use super::context::{self, ContextError};
 use super::head::{Head, HeadError};
 use super::value::{self, TYPE_ID_BYTES};
 use super::{FOOT, HEAD, path};
-use crate::crypto::{EncryptionContext, POINT_BYTES, Recipient, Suite, aead};
+use crate::crypto::{EncryptionContext, POINT_BYTES, Recipient, Suite, Wanted, aead};
 use crate::format::{Action, Schema};
 use crate::item::{Item, KeyError, Value};
 
@@ -194,17 +194,24 @@ pub(super) fn binary<'a>(name: &'static str, value: &'a Value) -> Result<&'a [u8
 /// Whether an inspected item is what sealing it under this schema, suite and for these recipients would make it, as far
 /// as that can be told without a key: version, suite, legend, and the recipients in any order (rule F).
 #[must_use]
-pub fn matches(schema: &Schema, suite: Suite, recipients: &[Recipient], sealed: &Sealed) -> bool {
+pub fn matches(schema: &Schema, suite: Suite, recipients: &[Wanted], sealed: &Sealed) -> bool {
     sealed.head.version == version(schema)
         && sealed.head.suite == suite
         && sealed.fields.iter().all(|(name, action)| schema.action(name) == Some(*action))
-        && {
-            let mut found: Vec<Recipient> = sealed.head.recipients().collect();
-            let mut wanted = recipients.to_vec();
-            found.sort_unstable();
-            wanted.sort_unstable();
-            found == wanted
-        }
+        && is_for(recipients, sealed)
+}
+
+/// Whether the encrypted data keys are one for each recipient wanted, in any order.
+fn is_for(recipients: &[Wanted], sealed: &Sealed) -> bool {
+    let mut found: Vec<Recipient> = sealed.head.recipients().collect();
+    let mut wanted: Vec<&Wanted> = recipients.iter().collect();
+    // What a stricter rule accepts, a laxer one accepts as well: with the strictest first, none takes another's.
+    wanted.sort_unstable_by_key(|wanted| wanted.matching);
+    found.len() == wanted.len()
+        && wanted.into_iter().all(|wanted| {
+            let place = found.iter().position(|found| wanted.is(found));
+            place.map(|place| found.swap_remove(place)).is_some()
+        })
 }
 
 /// The header version that items of a schema have.

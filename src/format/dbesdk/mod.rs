@@ -40,7 +40,7 @@ pub const FOOT: &str = "aws_dbe_foot";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::{Recipient, Secret, Suite, WrappedKey};
+    use crate::crypto::{Recipient, Secret, Suite, Wanted, WrappedKey};
     use crate::format::{Action, Schema, Unsigned};
     use crate::item::{Item, KeyNames, Number, Value};
 
@@ -139,8 +139,9 @@ mod tests {
         let recipients = [recipient("k1"), recipient("k2")];
         let sealed_item = sealed_for(&version_1(), Suite::EcdsaP384, &item(), &recipients);
         let sealed = inspected(&version_1(), &sealed_item);
-        let who = |names: &[&str]| -> Vec<Recipient> {
-            names.iter().map(|name| Recipient { provider: "acme".into(), key: (*name).to_owned() }).collect()
+        let who = |names: &[&str]| -> Vec<Wanted> {
+            let named = |name: &&str| Recipient { provider: "acme".into(), key: (*name).to_owned() };
+            names.iter().map(|name| Wanted::exactly(named(name))).collect()
         };
         let mut other_actions = version_1();
         other_actions.actions.insert("at".into(), Action::EncryptAndSign);

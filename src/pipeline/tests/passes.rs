@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::{World, at_update, before_update, customer, customer_with, is_probe, key, raw, schema};
-use crate::crypto::Suite;
+use crate::crypto::{Suite, Wanted};
 use crate::format::dbesdk::{self, Inspection};
 use crate::item::{Item, Value};
 use crate::migration::{FailureKind, Target};
@@ -93,7 +93,8 @@ async fn what_no_keyring_opens_and_what_the_job_does_not_accept() {
     world.run().await;
     let before = world.table.items();
     world.keyring = raw("k9");
-    world.policy.target = Target::Dbesdk { suite: Suite::HmacSha384, recipients: vec![super::world::recipient("k9")] };
+    world.policy.target =
+        Target::Dbesdk { suite: Suite::HmacSha384, recipients: vec![Wanted::exactly(super::world::recipient("k9"))] };
     world.run().await;
     assert!(world.ledger().await.iter().all(|(_, kind)| *kind == FailureKind::Key));
     world.policy.accept_dbesdk = false;

@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep};
 use super::table::{Kind, Witness};
 use super::world::{Rng, Weather};
 use crate::crypto::{EncryptionContext, KEY_BYTES};
-use crate::keyring::{Keyring, KeyringClass, KeyringError, Recipient, Secret, WrappedKey, WrappedRef};
+use crate::keyring::{
+    Keyring, KeyringCall, KeyringClass, KeyringError, Recipient, Secret, Wanted, WrappedKey, WrappedRef,
+};
 
 const PROVIDER: &str = "simulated-kms";
 
@@ -39,7 +41,7 @@ struct Wrapped {
 /// A KMS key of the service, as a client that may use it.
 pub(super) struct SimKeyring {
     service: SimKms,
-    recipients: [Recipient; 1],
+    recipients: [Wanted; 1],
     witness: Arc<dyn Witness>,
 }
 
@@ -57,7 +59,7 @@ impl SimKms {
     }
 
     pub(super) fn key(&self, name: &str, witness: Arc<dyn Witness>) -> SimKeyring {
-        let recipients = [recipient(name)];
+        let recipients = [Wanted::exactly(recipient(name))];
         SimKeyring { service: self.clone(), recipients, witness }
     }
 
@@ -170,7 +172,7 @@ pub(super) fn recipient(name: &str) -> Recipient {
 
 impl SimKeyring {
     fn error(&self, (class, problem): (KeyringClass, &'static str)) -> KeyringError {
-        KeyringError { class, key: self.recipients[0].key.clone(), problem: problem.to_owned() }
+        KeyringError { class, key: self.recipients[0].recipient.key.clone(), problem: problem.to_owned() }
     }
 
     async fn request(&self, context: &EncryptionContext) -> Result<(), KeyringError> {
@@ -188,27 +190,27 @@ impl SimKeyring {
 
 impl std::fmt::Debug for SimKeyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SimKeyring").field(&self.recipients[0].key).finish()
+        f.debug_tuple("SimKeyring").field(&self.recipients[0].recipient.key).finish()
     }
 }
 
 #[async_trait]
 impl Keyring for SimKeyring {
-    fn recipients(&self) -> &[Recipient] {
+    fn recipients(&self) -> &[Wanted] {
         &self.recipients
     }
 
     fn accepts(&self, found: WrappedRef<'_>) -> bool {
-        found.provider_id == PROVIDER && found.provider_info == self.recipients[0].key.as_bytes()
+        found.provider_id == PROVIDER && found.provider_info == self.recipients[0].recipient.key.as_bytes()
     }
 
-    fn requests(&self) -> u32 {
+    fn requests(&self, _: KeyringCall) -> u32 {
         1
     }
 
     async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError> {
         self.request(context).await?;
-        Ok(vec![self.service.make(&self.recipients[0].key, context)])
+        Ok(vec![self.service.make(&self.recipients[0].recipient.key, context)])
     }
 
     async fn unwrap(&self, found: WrappedRef<'_>, context: &EncryptionContext) -> Result<Secret, KeyringError> {

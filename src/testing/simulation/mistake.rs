@@ -14,7 +14,7 @@ use super::world::UNNAMED;
 use crate::crypto::EncryptionContext;
 use crate::format::dbesdk::{FOOT, HEAD};
 use crate::item::{Item, Key, KeyNames, Value};
-use crate::keyring::{Keyring, KeyringError, Recipient, Secret, WrappedKey, WrappedRef};
+use crate::keyring::{Keyring, KeyringCall, KeyringError, Secret, Wanted, WrappedKey, WrappedRef};
 use crate::migration::{Expected, Failure, LineageChange, LineageRows, Place, Rewrite};
 use crate::store::{
     Answer, Checkpoint, Commit, Journal, JournalError, Listing, Page, Pass, Record, Records, Scan, Shards, ShardsError,
@@ -484,7 +484,7 @@ impl MistakenKeyring {
 
 #[async_trait]
 impl Keyring for MistakenKeyring {
-    fn recipients(&self) -> &[Recipient] {
+    fn recipients(&self) -> &[Wanted] {
         self.keyring.recipients()
     }
 
@@ -492,8 +492,16 @@ impl Keyring for MistakenKeyring {
         self.keyring.accepts(found)
     }
 
-    fn requests(&self) -> u32 {
-        self.keyring.requests()
+    fn requests(&self, call: KeyringCall) -> u32 {
+        self.keyring.requests(call)
+    }
+
+    fn looks_deeper(&self) -> bool {
+        self.keyring.looks_deeper()
+    }
+
+    async fn is_current(&self, found: &[WrappedRef<'_>], context: &EncryptionContext) -> Result<bool, KeyringError> {
+        self.keyring.is_current(found, context).await
     }
 
     async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError> {

@@ -12,7 +12,7 @@ use super::keys::SimKms;
 use super::table::{Kind, Witness};
 use super::trail::{Reading, Trail};
 use super::world::{Act, Form, SECRET, UNNAMED, What, When, World, number_value};
-use crate::crypto::Secret;
+use crate::crypto::{Secret, Wanted};
 use crate::format::dbesdk::{self, FOOT, Inspection};
 use crate::item::{Item, Key, Value};
 use crate::migration::{Failure, LineageChange, LineageRows, Policy, Rewrite, Target, Verdict};
@@ -818,7 +818,7 @@ impl Journal for Watched {
 pub(super) fn policy(world: &World) -> Policy {
     let target = match world.job {
         super::Job::Unseal => Target::Plaintext,
-        _ => Target::Dbesdk { suite: world.suite(), recipients: vec![super::keys::recipient("new")] },
+        _ => Target::Dbesdk { suite: world.suite(), recipients: vec![Wanted::exactly(super::keys::recipient("new"))] },
     };
     Policy { schema: world.schema(Form::New), accept_plaintext: true, accept_dbesdk: true, target }
 }
