@@ -4,6 +4,7 @@
 //! never retries, and keeps to no budget: the pipeline does both, the same way for every keyring.
 
 mod kms;
+mod multi;
 mod raw;
 
 use async_trait::async_trait;
@@ -12,7 +13,8 @@ use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, WrappedRef};
 
 pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
-pub use raw::{RawAes, RawAesError};
+pub use multi::MultiKeyring;
+pub use raw::{RawAes, RawKeyError, RawRsa};
 
 /// What is asked of a keyring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
