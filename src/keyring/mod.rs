@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, WrappedRef};
 
-pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
+pub use kms::{DiscoveryFilter, KeyArn, KeyArnError, KeyRefused, KmsDiscovery, KmsKeyring, KmsRsa, KmsRsaPadding};
 pub use multi::MultiKeyring;
 pub use raw::{RawAes, RawKeyError, RawRsa};
 
