@@ -117,11 +117,11 @@ impl RsaKey {
     /// # Errors
     /// [`RsaKeyError`] saying what the text is instead.
     pub fn from_pem(pem: &[u8], padding: RsaPadding) -> Result<Self, RsaKeyError> {
-        let (label, der) = block(pem).ok_or(RsaKeyError::NotPem)?;
+        let (label, body) = block(pem).ok_or(RsaKeyError::NotPem)?;
         match label {
-            PUBLIC_KEY => Self::from_public_der(&der?, padding),
+            PUBLIC_KEY => Self::from_public_der(&decoded(body)?, padding),
             PRIVATE_KEY => {
-                let private = PrivateDecryptingKey::from_pkcs8(&der?)?;
+                let private = PrivateDecryptingKey::from_pkcs8(&decoded(body)?)?;
                 let public = public(private.public_key(), padding)?;
                 let private = match padding.oaep() {
                     None => Pkcs1PrivateDecryptingKey::new(private).map(PrivateKey::Pkcs1),
@@ -197,16 +197,19 @@ fn public(key: PublicEncryptingKey, padding: RsaPadding) -> Result<PublicKey, Rs
     key.map_err(|_| RsaKeyError::NotRsa)
 }
 
-/// Label and content of the first block of a PEM text.
-fn block(pem: &[u8]) -> Option<(&str, Result<Zeroizing<Vec<u8>>, RsaKeyError>)> {
+/// Label and Base64 of the first block of a PEM text.
+fn block(pem: &[u8]) -> Option<(&str, &str)> {
     let (_, rest) = std::str::from_utf8(pem).ok()?.split_once("-----BEGIN ")?;
     let (label, rest) = rest.split_once("-----")?;
     let (body, rest) = rest.split_once("-----END ")?;
     rest.strip_prefix(label)?.strip_prefix("-----")?;
+    Some((label, body))
+}
+
+fn decoded(body: &str) -> Result<Zeroizing<Vec<u8>>, RsaKeyError> {
     let mut text = Zeroizing::new(Vec::with_capacity(body.len()));
     text.extend(body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
-    let content = BASE64.decode(text.as_slice()).map(Zeroizing::new);
-    Some((label, content.map_err(|_| RsaKeyError::NotRsa)))
+    BASE64.decode(text.as_slice()).map(Zeroizing::new).map_err(|_| RsaKeyError::NotRsa)
 }
 
 fn other_kind(label: &str) -> RsaKeyError {

@@ -6,6 +6,7 @@
 mod kms;
 mod multi;
 mod raw;
+mod secrets;
 
 use async_trait::async_trait;
 
@@ -15,6 +16,7 @@ pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, Wrapped
 pub use kms::{DiscoveryFilter, KeyArn, KeyArnError, KeyRefused, KmsDiscovery, KmsKeyring, KmsRsa, KmsRsaPadding};
 pub use multi::MultiKeyring;
 pub use raw::{RawAes, RawKeyError, RawRsa};
+pub use secrets::{SecretError, SecretValue, read_secret};
 
 /// What is asked of a keyring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

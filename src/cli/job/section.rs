@@ -58,6 +58,20 @@ impl<'a> Section<'a> {
         Place { field, line: 1 + before.matches('\n').count() }
     }
 
+    /// Where a key stands, if it is there.
+    pub(super) fn place_of_field(&self, key: &str) -> Option<Place> {
+        self.get(key).map(|found| found.place)
+    }
+
+    /// Refuses keys that a section of another kind may have, and one of this kind does not.
+    pub(super) fn demand_own(&self, kind: &'static str, known: &[&str], own: &[&str]) -> Result<(), Fault> {
+        let mut foreign = known.iter().filter(|key| !own.contains(key));
+        match foreign.find_map(|key| self.place_of_field(key)) {
+            Some(place) => Err(Fault { place, refusal: Refusal::ForeignField(kind) }),
+            None => Ok(()),
+        }
+    }
+
     fn get(&self, key: &str) -> Option<At<&'a DeValue<'a>>> {
         let (name, value) = self.table.iter().find(|(name, _)| name.get_ref() == key)?;
         Some(At { value: value.get_ref(), place: self.place_of(key, &name.span()) })
