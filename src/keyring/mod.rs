@@ -19,7 +19,7 @@ pub use raw::{RawAes, RawKeyError, RawRsa};
 pub use secrets::{SecretError, SecretValue, read_secret};
 
 /// What is asked of a keyring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyringCall {
     /// [`Keyring::generate`].
     Generate,

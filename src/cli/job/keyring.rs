@@ -179,7 +179,7 @@ impl KeyringSettings {
     }
 
     fn read_multi(section: &Section<'_>, folder: &Path) -> Result<Self, Fault> {
-        section.demand_own(MULTI, &FIELDS, &["type", GENERATOR, CHILDREN])?;
+        only(section, MULTI, &["type", GENERATOR, CHILDREN])?;
         let generator = section.section(GENERATOR, &FIELDS)?;
         let sections = generator.into_iter().chain(section.sections(CHILDREN, &FIELDS)?);
         let (mut children, mut recipients) = (Vec::new(), Vec::<Wanted>::new());
@@ -209,9 +209,7 @@ impl KeyringSettings {
         kind: &At<String>,
         types: &[&'static str],
     ) -> Result<Self, Fault> {
-        let own = |name: &'static str, fields: &[&str]| {
-            section.demand_own(name, &FIELDS, &[["type"].as_slice(), &ACCESS, fields].concat())
-        };
+        let own = |kind, fields: &[&str]| only(section, kind, &[["type"].as_slice(), &ACCESS, fields].concat());
         match kind.value.as_str() {
             RAW_AES => {
                 own(RAW_AES, &["namespace", "name", "key_file", "key_env", "key_secret"])?;
@@ -247,6 +245,14 @@ impl KeyringSettings {
             }
             other => Err(Fault { refusal: Refusal::word(other, types), place: kind.place.clone() }),
         }
+    }
+}
+
+/// Refuses the fields of other types.
+fn only(section: &Section<'_>, kind: &'static str, own: &[&str]) -> Result<(), Fault> {
+    match section.other_than(own) {
+        Some(place) => Err(Fault { place, refusal: Refusal::ForeignField(kind) }),
+        None => Ok(()),
     }
 }
 
