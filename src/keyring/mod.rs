@@ -3,6 +3,8 @@
 //! A keyring knows one thing: a 32-byte key, wrapped under an encryption context. It knows nothing of items or formats,
 //! never retries, and keeps to no budget: the pipeline does both, the same way for every keyring.
 
+mod hierarchy;
+mod keystore;
 mod kms;
 mod raw;
 
@@ -11,6 +13,8 @@ use async_trait::async_trait;
 use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, WrappedRef};
 
+pub use hierarchy::{BranchKeyId, Hierarchy, KeepBranchKeys};
+pub use keystore::{KeyStore, KeyStoreError, KeyStoreReaders, RowProblem};
 pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
 pub use raw::{RawAes, RawAesError};
 
