@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::job::{KeySource, KeyringSettings};
+use super::job::{HierarchySettings, KeySource, KeyringSettings};
 use crate::aws::{Access, AwsConfig};
-use crate::keyring::{KeyArn, Keyring, KmsKeyring, RawAes};
+use crate::keyring::{Hierarchy, KeyArn, KeyStore, Keyring, KmsKeyring, RawAes};
 
 /// Makes a keyring. Reads key files and the AWS configuration; sends nothing to a key service.
 ///
@@ -16,6 +16,7 @@ pub(super) async fn open(settings: &KeyringSettings) -> Result<Arc<dyn Keyring>,
     match settings {
         KeyringSettings::RawAes { namespace, name, key } => raw_aes(namespace, name, key),
         KeyringSettings::AwsKms { key_arn, access } => Ok(Arc::new(kms(key_arn, access).await?)),
+        KeyringSettings::Hierarchy(settings) => Ok(Arc::new(hierarchy(settings).await?)),
     }
 }
 
@@ -31,6 +32,11 @@ pub(super) async fn open_usable(settings: &KeyringSettings) -> Result<Arc<dyn Ke
             keyring.examine().await?;
             Ok(Arc::new(keyring))
         }
+        KeyringSettings::Hierarchy(settings) => {
+            let keyring = hierarchy(settings).await?;
+            keyring.examine().await?;
+            Ok(Arc::new(keyring))
+        }
     }
 }
 
@@ -41,4 +47,12 @@ fn raw_aes(namespace: &str, name: &str, key: &KeySource) -> Result<Arc<dyn Keyri
 
 async fn kms(key_arn: &KeyArn, access: &Access) -> Result<KmsKeyring, Failure> {
     Ok(KmsKeyring::new(&AwsConfig::load(access).await?, key_arn.clone())?)
+}
+
+async fn hierarchy(settings: &HierarchySettings) -> Result<Hierarchy, Failure> {
+    let HierarchySettings { table, name, readers, branch_key, keep, access } = settings;
+    let tables = AwsConfig::load(access).await?;
+    let kms = AwsConfig::load(&settings.kms_access()).await?;
+    let store = KeyStore::new(&tables, &kms, table, name, readers.clone());
+    Ok(Hierarchy::new(store, branch_key.clone(), *keep))
 }

@@ -214,7 +214,7 @@ impl KmsKeyring {
 }
 
 /// What a fault means for the use of the key. KMS has no conflicts; were there one, it would pass.
-pub(super) fn class(fault: &Fault) -> KeyringClass {
+fn class(fault: &Fault) -> KeyringClass {
     match fault.meaning() {
         Meaning::Throttled => KeyringClass::Throttled,
         Meaning::Conflict | Meaning::Unavailable => KeyringClass::Transient,
@@ -227,7 +227,7 @@ pub(super) fn class(fault: &Fault) -> KeyringClass {
 
 /// Takes the key over from a response and wipes the response's copy. Copies that the HTTP client made on the way are out
 /// of reach.
-pub(super) fn take_secret(blob: Blob) -> Option<Secret> {
+fn take_secret(blob: Blob) -> Option<Secret> {
     let mut bytes = blob.into_inner();
     let secret = <[u8; KEY_BYTES]>::try_from(bytes.as_slice()).ok().map(|mut key| {
         let secret = Secret::new(key);

@@ -14,7 +14,9 @@ use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, WrappedRef};
 
 pub use hierarchy::{BranchKeyId, Hierarchy, KeepBranchKeys};
-pub use keystore::{KeyStore, KeyStoreError, KeyStoreReaders, RowProblem};
+pub use keystore::{
+    Created, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders, Moved, ROWS_MAX, RowFacts, RowProblem,
+};
 pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
 pub use raw::{RawAes, RawAesError};
 

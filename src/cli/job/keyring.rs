@@ -7,16 +7,38 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::hierarchy::{self, HierarchySettings};
 use super::refusal::{Fault, Refusal};
 use super::section::{At, Section};
 use crate::aws::Access;
 use crate::crypto::{KEY_BYTES, Secret};
+use crate::format::Schema;
 use crate::keyring::{KeyArn, Recipient, Wanted};
 
 /// The fields that a keyring of any type may have.
-pub(super) const FIELDS: [&str; 9] =
-    ["type", "namespace", "name", "key_file", "key_env", "key_arn", "region", "profile", "role_arn"];
-const TYPES: [&str; 2] = [RAW_AES, AWS_KMS];
+pub(super) const FIELDS: [&str; 20] = [
+    "type",
+    "namespace",
+    "name",
+    "key_file",
+    "key_env",
+    "key_arn",
+    "region",
+    "profile",
+    "role_arn",
+    "key_store_table",
+    "key_store_name",
+    "kms_key_arn",
+    "key_store_readers",
+    "partition",
+    "accounts",
+    "branch_key_id",
+    "branch_key_attribute",
+    "branch_keys",
+    "cache_seconds",
+    "cache_entries",
+];
+const TYPES: [&str; 3] = [RAW_AES, AWS_KMS, hierarchy::TYPE];
 const RAW_AES: &str = "raw-aes";
 const AWS_KMS: &str = "aws-kms";
 
@@ -39,6 +61,8 @@ pub enum KeyringSettings {
         /// How it is reached: in the key's Region, with a profile and a role if the job names them.
         access: Access,
     },
+    /// Branch keys of a key store.
+    Hierarchy(Box<HierarchySettings>),
 }
 
 /// Where a raw key is.
@@ -129,6 +153,7 @@ impl KeyringSettings {
             Self::AwsKms { key_arn, .. } => {
                 Recipient { provider: AWS_KMS.to_owned(), key: key_arn.as_str().to_owned() }
             }
+            Self::Hierarchy(settings) => return vec![settings.branch_key.recipient()],
         };
         vec![Wanted::exactly(recipient)]
     }
@@ -136,28 +161,32 @@ impl KeyringSettings {
     /// The keys in words, for the plan's fingerprint and messages.
     #[must_use]
     pub fn in_words(&self) -> String {
+        if let Self::Hierarchy(settings) = self {
+            return settings.in_words();
+        }
         let recipients = self.recipients();
         recipients.iter().map(|wanted| wanted.recipient.to_string()).collect::<Vec<_>>().join(", ")
     }
 
-    pub(super) fn read(section: &Section<'_>, folder: &Path) -> Result<Self, Fault> {
+    pub(super) fn read(section: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Self, Fault> {
         let kind = section.required_text("type")?;
-        let foreign = |fields: &[&str], kind| -> Result<(), Fault> {
-            for field in fields {
-                if let Some(At { place, .. }) = section.text(field)? {
-                    return Err(Fault { place, refusal: Refusal::ForeignField(kind) });
-                }
-            }
-            Ok(())
+        // Whatever is no field of this type is one of another.
+        let only = |own: &[&str], kind| match section.other_than(own) {
+            Some(place) => Err(Fault { place, refusal: Refusal::ForeignField(kind) }),
+            None => Ok(()),
         };
         match kind.value.as_str() {
             RAW_AES => {
-                foreign(&["key_arn", "region", "profile", "role_arn"], RAW_AES)?;
+                only(&["type", "namespace", "name", "key_file", "key_env"], RAW_AES)?;
                 Self::read_raw_aes(section, folder)
             }
             AWS_KMS => {
-                foreign(&["namespace", "name", "key_file", "key_env"], AWS_KMS)?;
+                only(&["type", "key_arn", "region", "profile", "role_arn"], AWS_KMS)?;
                 Self::read_aws_kms(section)
+            }
+            hierarchy::TYPE => {
+                only(&hierarchy::FIELDS, hierarchy::TYPE)?;
+                HierarchySettings::read(section, schema).map(|settings| Self::Hierarchy(Box::new(settings)))
             }
             other => Err(Fault { refusal: Refusal::word(other, &TYPES), place: kind.place }),
         }

@@ -1,6 +1,7 @@
 //! The job file: one TOML document that says everything about a migration, read into a [`Job`] that cannot be wrong
 //! offline. What needs the table or a key to be judged (indexes, TTL, key state) is judged later.
 
+mod hierarchy;
 mod keyring;
 mod readiness;
 mod refusal;
@@ -16,6 +17,7 @@ use crate::crypto::Suite;
 use crate::format::Schema;
 use crate::migration::{self, OnMixed, Policy};
 
+pub use hierarchy::HierarchySettings;
 pub use keyring::{KeySource, KeySourceError, KeyringSettings};
 pub use readiness::{NotReady, Statements};
 pub use refusal::{Place, Refusal};
@@ -207,13 +209,14 @@ impl Job {
         let own_name = schema::table_name(&name)?;
         let logical_table = table.text("logical_name")?.map_or(own_name, |logical| logical.value);
         let schema = schema::read(root, &table, logical_table)?;
-        let target = target(root, folder)?;
+        let target = target(root, folder, &schema)?;
+        let source = source(root, &target, folder, &schema)?;
         Ok(Self {
             table: name.value,
             schema,
             statements: Statements::read(&table)?,
             acknowledged: acknowledged(&table)?,
-            source: source(root, &target, folder)?,
+            source,
             target,
             budget: budget(root)?,
         })
@@ -236,7 +239,7 @@ fn acknowledged(table: &Section<'_>) -> Result<Acknowledged, Fault> {
     Ok(acknowledged)
 }
 
-fn target(root: &Section<'_>, folder: &Path) -> Result<Target, Fault> {
+fn target(root: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Target, Fault> {
     let section = root.section("target", &TARGET)?.ok_or_else(|| root.missing("target"))?;
     let format = section.required_text("format")?;
     let suite = section.text("suite")?;
@@ -250,7 +253,7 @@ fn target(root: &Section<'_>, folder: &Path) -> Result<Target, Fault> {
                 keyring.ok_or_else(|| Fault { place: section.place().clone(), refusal: Refusal::NoTargetKeyring })?;
             Ok(Target::Dbesdk {
                 suite: suite.transpose()?.map_or(Suite::EcdsaP384, |suite| suite.value),
-                keyring: KeyringSettings::read(&keyring, folder)?,
+                keyring: KeyringSettings::read(&keyring, folder, schema)?,
             })
         }
         PLAINTEXT => {
@@ -261,7 +264,7 @@ fn target(root: &Section<'_>, folder: &Path) -> Result<Target, Fault> {
     }
 }
 
-fn source(root: &Section<'_>, target: &Target, folder: &Path) -> Result<Source, Fault> {
+fn source(root: &Section<'_>, target: &Target, folder: &Path, schema: &Schema) -> Result<Source, Fault> {
     let back = *target == Target::Plaintext;
     let section = root.section("source", &SOURCE)?;
     let place = section.as_ref().map_or_else(|| root.missing("source").place, |section| section.place().clone());
@@ -290,7 +293,7 @@ fn source(root: &Section<'_>, target: &Target, folder: &Path) -> Result<Source, 
             source.on_mixed = on_mixed?.value;
         }
         for keyring in section.sections("keyrings", &keyring::FIELDS)? {
-            source.keyrings.push(KeyringSettings::read(&keyring, folder)?);
+            source.keyrings.push(KeyringSettings::read(&keyring, folder, schema)?);
         }
     }
     match (source.dbesdk, source.keyrings.is_empty()) {

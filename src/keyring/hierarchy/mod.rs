@@ -40,6 +40,24 @@ pub enum BranchKeyId {
     },
 }
 
+impl BranchKeyId {
+    /// The branch key's id, or where it comes from.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Fixed(id) => id.clone(),
+            Self::Attribute { name, .. } => format!("the branch key that the attribute {name:?} names"),
+        }
+    }
+
+    /// Who keys are wrapped for, and which keys of items count as theirs: any branch key's, until the keyring looks.
+    #[must_use]
+    pub fn recipient(&self) -> Wanted {
+        let recipient = Recipient { provider: PROVIDER_ID.to_owned(), key: self.in_words() };
+        Wanted { recipient, matching: Matching::Provider }
+    }
+}
+
 /// How long branch keys are kept in memory, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepBranchKeys {
@@ -86,11 +104,7 @@ impl Hierarchy {
     /// A keyring over the branch keys of a key store. Sends nothing.
     #[must_use]
     pub fn new(store: KeyStore, branch_key: BranchKeyId, keep: KeepBranchKeys) -> Self {
-        let key = match &branch_key {
-            BranchKeyId::Fixed(id) => id.clone(),
-            BranchKeyId::Attribute { name, .. } => format!("the branch key that the attribute {name:?} names"),
-        };
-        let recipient = Recipient { provider: PROVIDER_ID.to_owned(), key };
+        let recipients = [branch_key.recipient()];
         let shared = Shared {
             store,
             choice: branch_key,
@@ -98,7 +112,7 @@ impl Hierarchy {
             verdicts: Cache::new(Duration::MAX, keep.most.saturating_mul(VERDICTS_PER_KEY)),
             seen: Mutex::default(),
         };
-        Self { shared: Arc::new(shared), recipients: [Wanted { recipient, matching: Matching::Provider }] }
+        Self { shared: Arc::new(shared), recipients }
     }
 
     /// Looks whether the key store can be used: with one branch key for all items, by loading it.

@@ -15,6 +15,8 @@
 //! The KMS context of `enc` is every other attribute of its row as text, and `tablename`: the *logical* name of the key
 //! store, which all its readers are configured with. So whoever changes a row makes it useless, and nothing else.
 
+mod admin;
+mod list;
 mod row;
 
 use std::collections::HashMap;
@@ -23,13 +25,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kms::primitives::Blob;
 use uuid::Uuid;
+use zeroize::{Zeroize as _, Zeroizing};
 
-use super::kms::{class, take_secret};
 use super::{KeyArn, KeyringClass};
-use crate::aws::{AwsConfig, Fault};
-use crate::crypto::Secret;
+use crate::aws::{AwsConfig, Fault, Meaning};
+use crate::crypto::{KEY_BYTES, Secret};
 use row::Row;
 
+pub use admin::{Created, KeyStoreAdmin, Moved, ROWS_MAX};
+pub use list::RowFacts;
 pub use row::RowProblem;
 
 /// Which KMS keys may have wrapped the rows of a key store: what its readers are configured with.
@@ -126,6 +130,14 @@ pub enum KeyStoreError {
         /// The branch key.
         id: String,
     },
+    /// There is such a branch key.
+    #[error("the key store {table} has a branch key {id} already; choose another id, or rotate that one")]
+    Exists {
+        /// The key store's table.
+        table: String,
+        /// The branch key.
+        id: String,
+    },
     /// A branch key that reseal leaves alone.
     #[error("the key store {table}: the branch key {id} {problem}")]
     Unmovable {
@@ -158,6 +170,12 @@ pub enum KeyStoreError {
 }
 
 impl KeyStoreError {
+    /// Whether it concerns one branch key only.
+    #[must_use]
+    pub fn concerns_one(&self) -> bool {
+        self.class(KeyringClass::Item) == KeyringClass::Item
+    }
+
     /// What it means for a run: `row` where it concerns one row only.
     pub(super) fn class(&self, row: KeyringClass) -> KeyringClass {
         match self {
@@ -225,6 +243,10 @@ impl KeyStore {
         self.kms_requests.load(Ordering::Relaxed)
     }
 
+    fn count(&self) {
+        self.kms_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The version of a branch key that keys are wrapped under now.
     pub(super) async fn active(&self, id: &str) -> Result<BranchKey, KeyStoreError> {
         self.branch_key(id, row::ACTIVE).await
@@ -260,9 +282,7 @@ impl KeyStore {
 
     async fn item(&self, id: &str, kind: &str) -> Result<HashMap<String, AttributeValue>, KeyStoreError> {
         let request = self.tables.get_item().table_name(&self.table).consistent_read(true);
-        let request = request.key(row::ID, AttributeValue::S(id.to_owned()));
-        let request = request.key(row::TYPE, AttributeValue::S(kind.to_owned()));
-        let answer = request.send().await.map_err(|error| self.table_error("GetItem", &Fault::of(&error)))?;
+        let answer = request.set_key(Some(row::key(id, kind))).send().await.map_err(|error| self.table_error("GetItem", &Fault::of(&error)))?;
         answer.item.filter(|item| !item.is_empty()).ok_or_else(|| KeyStoreError::NoRow {
             table: self.table.clone(),
             id: id.to_owned(),
@@ -275,7 +295,7 @@ impl KeyStore {
         let arn = self.trusted(row)?;
         let request = self.kms.decrypt().key_id(arn.as_str()).ciphertext_blob(Blob::new(row.enc.as_slice()));
         let request = request.set_encryption_context(Some(row.context(&self.name)));
-        self.kms_requests.fetch_add(1, Ordering::Relaxed);
+        self.count();
         let mut answer = request.send().await.map_err(|error| self.kms_error("Decrypt", row, &Fault::of(&error)))?;
         // Taken first, so that the SDK's copy is wiped whatever the answer is worth.
         let key = answer.plaintext.take().and_then(take_secret);
@@ -284,6 +304,10 @@ impl KeyStore {
             (false, _) => Err(self.broken("Decrypt", row, "the answer is of another key than was asked for")),
             (true, None) => Err(self.broken("Decrypt", row, "the answer has no branch key of 32 bytes")),
         }
+    }
+
+    fn unmovable(&self, id: &str, problem: String) -> KeyStoreError {
+        KeyStoreError::Unmovable { table: self.table.clone(), id: id.to_owned(), problem }
     }
 
     /// The KMS key that wrapped the row, if the configuration allows it.
@@ -332,7 +356,7 @@ impl KeyStore {
         // A request that is no item's own is refused for all of them.
         let class = match class(fault) {
             KeyringClass::Item => KeyringClass::Key,
-            class => class,
+            other => other,
         };
         let subject = format!("key store {}", self.table);
         KeyStoreError::Service { class, subject, problem: format!("{operation}: {fault}{remedy}") }
@@ -361,7 +385,7 @@ impl KeyStore {
         // Where rows may be under keys of their own, one that cannot be used concerns its branch keys only.
         let class = match (class(fault), &self.readers) {
             (KeyringClass::Key, KeyStoreReaders::Discovery { .. }) => KeyringClass::Item,
-            (class, _) => class,
+            (other, _) => other,
         };
         let subject = format!("{} of the branch key {}", row.kms_arn(), row.id());
         KeyStoreError::Service { class, subject, problem: format!("{operation}: {fault}{remedy}") }
@@ -373,4 +397,26 @@ impl KeyStore {
         let subject = format!("{} of the branch key {}", row.kms_arn(), row.id());
         KeyStoreError::Service { class: KeyringClass::Key, subject, problem }
     }
+}
+
+/// What a fault of either service means for the use of branch keys.
+fn class(fault: &Fault) -> KeyringClass {
+    match fault.meaning() {
+        Meaning::Throttled => KeyringClass::Throttled,
+        Meaning::Conflict | Meaning::Unavailable => KeyringClass::Transient,
+        Meaning::Credentials => KeyringClass::Credentials,
+        Meaning::Item => KeyringClass::Item,
+        Meaning::Denied => KeyringClass::Denied,
+        Meaning::Fatal => KeyringClass::Key,
+    }
+}
+
+/// Takes the key over from a response and wipes the response's copy. Copies that the HTTP client made on the way are out
+/// of reach.
+fn take_secret(blob: Blob) -> Option<Secret> {
+    let bytes = Zeroizing::new(blob.into_inner());
+    let mut key = <[u8; KEY_BYTES]>::try_from(bytes.as_slice()).ok()?;
+    let secret = Secret::new(key);
+    key.zeroize();
+    Some(secret)
 }

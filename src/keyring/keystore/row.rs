@@ -45,6 +45,9 @@ pub enum RowProblem {
     /// The ACTIVE row does not say of which version it is, or another row does.
     #[error("does not name its version as AWS's libraries do")]
     Version,
+    /// The ACTIVE row and that of its version hold different keys.
+    #[error("holds another key than the row that it is a copy of")]
+    Copy,
     /// The service returned a row that was not asked for.
     #[error("was answered with another row; check the endpoint")]
     Other,
@@ -58,9 +61,14 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// A row that is to be made.
-    pub(super) fn new(texts: BTreeMap<String, String>, enc: Vec<u8>) -> Self {
-        Self { texts, enc }
+    /// A row that is to be made, as yet without a key.
+    pub(super) fn new(texts: BTreeMap<String, String>) -> Self {
+        Self { texts, enc: Vec::new() }
+    }
+
+    /// The row with this wrapped key.
+    pub(super) fn with(self, enc: Vec<u8>) -> Self {
+        Self { enc, ..self }
     }
 
     /// Reads a row of hierarchy version 1.
@@ -105,9 +113,11 @@ impl Row {
         texts.chain([(ENC.to_owned(), AttributeValue::B(Blob::new(self.enc.clone())))]).collect()
     }
 
-    /// The same row under another wrapped key and the KMS key that wrapped it.
-    pub(super) fn moved(&self, arn: &str, enc: Vec<u8>) -> Self {
-        Self { texts: moved(&self.texts, arn), enc }
+    /// The same row for another KMS key, as yet without a key.
+    pub(super) fn moved(&self, arn: &str) -> Self {
+        let mut texts = self.texts.clone();
+        texts.insert(KMS_ARN.to_owned(), arn.to_owned());
+        Self::new(texts)
     }
 
     fn text(&self, name: &str) -> &str {
@@ -144,19 +154,14 @@ impl Row {
     /// What KMS authenticates of the row: every attribute but the wrapped key, and the key store's logical name
     /// (`branch-key-store.md`, "Encryption Context").
     pub(super) fn context(&self, logical_name: &str) -> HashMap<String, String> {
-        context(&self.texts, logical_name)
-    }
-
-    /// The same for the row after a move to another KMS key.
-    pub(super) fn context_moved(&self, logical_name: &str, arn: &str) -> HashMap<String, String> {
-        context(&moved(&self.texts, arn), logical_name)
+        let pairs = self.texts.iter().map(|(name, text)| (name.clone(), text.clone()));
+        pairs.chain([(TABLE_NAME.to_owned(), logical_name.to_owned())]).collect()
     }
 }
 
-/// The KMS context of a row with these attributes.
-pub(super) fn context(texts: &BTreeMap<String, String>, logical_name: &str) -> HashMap<String, String> {
-    let pairs = texts.iter().map(|(name, text)| (name.clone(), text.clone()));
-    pairs.chain([(TABLE_NAME.to_owned(), logical_name.to_owned())]).collect()
+/// The key of a row.
+pub(super) fn key(id: &str, kind: &str) -> HashMap<String, AttributeValue> {
+    [(ID, id), (TYPE, kind)].map(|(name, text)| (name.to_owned(), AttributeValue::S(text.to_owned()))).into()
 }
 
 /// The attributes of a row that is to be made, `enc` aside.
@@ -171,12 +176,6 @@ pub(super) fn texts(
         [(ID, id), (KMS_ARN, arn), (CREATE_TIME, created), (HIERARCHY_VERSION, HIERARCHY_VERSION_1), (TYPE, kind)];
     let own = own.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned()));
     own.chain(custom.iter().map(|(name, text)| (name.clone(), text.clone()))).collect()
-}
-
-fn moved(texts: &BTreeMap<String, String>, arn: &str) -> BTreeMap<String, String> {
-    let mut texts = texts.clone();
-    texts.insert(KMS_ARN.to_owned(), arn.to_owned());
-    texts
 }
 
 /// The type of a version's row.
@@ -203,7 +202,7 @@ mod tests {
         let version = Uuid::from_u128(7);
         let mut texts = texts("id", ACTIVE, "arn", "2026", &[("aws-crypto-ec:a".to_owned(), "b".to_owned())].into());
         texts.insert(VERSION.to_owned(), kind_of(version));
-        Row::new(texts, vec![1]).to_item()
+        Row::new(texts).with(vec![1]).to_item()
     }
 
     #[test]
@@ -223,8 +222,8 @@ mod tests {
             ("version", "branch:version:00000000-0000-0000-0000-000000000007"),
         ];
         assert_eq!(context, expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
-        let moved = row.moved("other", vec![2]);
-        assert_eq!(moved.context("logical"), row.context_moved("logical", "other"));
+        let moved = row.moved("other").with(vec![2]);
+        assert_eq!(moved.context("logical").get("kms-arn").map(String::as_str), Some("other"));
         assert_eq!((moved.kms_arn(), &moved.enc[..], moved.texts.len()), ("other", &[2][..], row.texts.len()));
     }
 
