@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let case: Json = serde_json::from_str(&case)?;
     let job = Job::parse(case["job"].as_str().ok_or("no job")?, Path::new("job.toml"))?;
-    let Target::Dbesdk { suite, keyring: KeyringSettings::RawAes { namespace, name, key } } = &job.target else {
+    let Target::Dbesdk { suite, keyring: KeyringSettings::RawAes { namespace, name, key }, .. } = &job.target else {
         return Err("not a job with a raw AES key".into());
     };
     let keyring = RawAes::new(namespace, name, key.read()?.expose())?;

@@ -10,7 +10,7 @@ use reseal::crypto::Suite;
 use reseal::format::{Action, Schema, Unsigned};
 use reseal::item::{Item, KeyNames, Value};
 use reseal::keyring::{Keyring, RawAes};
-use reseal::migration::{Fingerprint, Policy, Target, Verdict};
+use reseal::migration::{Depth, Fingerprint, Policy, Target, Verdict};
 use reseal::pipeline::{Ended, Event, Observer, Ports, Report, RunError, Settings, Stop, run};
 use reseal::store::{Journal, PassRecord, SqliteJournal, Table};
 use reseal::testing::{MemoryTable, Tripwire};
@@ -64,6 +64,7 @@ impl World {
             accept_plaintext: true,
             accept_dbesdk: false,
             target: Target::Dbesdk { suite: Suite::HmacSha384, recipients: keyring.recipients().to_vec() },
+            depth: Depth::Reencrypt,
         };
         Self { table, keyring, policy: Arc::new(policy), directory: tempfile::tempdir().unwrap() }
     }

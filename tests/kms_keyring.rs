@@ -99,7 +99,7 @@ async fn a_key_that_cannot_be_used() {
     let wrapped = generated(&keyring).await;
 
     world.kms().deny(Denial { operation: Some("Decrypt".into()), ..Denial::default() }).unwrap();
-    refused(keyring.unwrap(found(&wrapped), &context("a")).await, KeyringClass::Key, "allow kms:Decrypt on the key");
+    refused(keyring.unwrap(found(&wrapped), &context("a")).await, KeyringClass::Denied, "allow kms:Decrypt on the key");
     world.kms().allow_all();
     world.kms().deny(Denial { operation: Some("DescribeKey".into()), ..Denial::default() }).unwrap();
     let KeyRefused::Service(error) = keyring.examine().await.unwrap_err() else { panic!() };

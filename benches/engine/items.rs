@@ -6,7 +6,7 @@ use reseal::crypto::{Recipient, Suite};
 use reseal::format::{Action, Schema, Unsigned};
 use reseal::item::{Item, KeyNames, Number, Value};
 use reseal::keyring::{RawAes, Wanted};
-use reseal::migration::{Policy, Target};
+use reseal::migration::{Depth, Policy, Target};
 
 /// Items of one page: with 1 KB each, what DynamoDB puts into 1 MB.
 pub(crate) const PAGE: usize = 1000;
@@ -54,7 +54,7 @@ pub(crate) fn policy() -> Policy {
     };
     let recipient = Recipient { provider: "acme".to_owned(), key: "k1".to_owned() };
     let target = Target::Dbesdk { suite: SUITE, recipients: vec![Wanted::exactly(recipient)] };
-    Policy { schema, accept_plaintext: true, accept_dbesdk: true, target }
+    Policy { schema, accept_plaintext: true, accept_dbesdk: true, target, depth: Depth::Reencrypt }
 }
 
 /// What sealed items before, that are to be sealed by [`keyring`] now.

@@ -173,9 +173,9 @@ async fn open(schema: &Schema, keyrings: &[Arc<dyn Keyring>], item: &Item) -> Re
 
 /// Seals an item; what it becomes was opened again before it is given back (rule V).
 async fn seal(policy: &Policy, keyring: &dyn Keyring, item: &Item) -> Result<Item, String> {
-    let prepared = policy.prepare(item).map_err(told)?.ok_or("the job's target is plaintext")?;
-    let wrapped = keyring.generate(&prepared.context).await.map_err(told)?;
-    let verified = policy.seal(item, item, prepared, (&Secret::random(), rand::random()), &wrapped).map_err(told)?;
+    let work = policy.prepare(item).map_err(told)?;
+    let wrapped = keyring.generate(work.context().ok_or("the job's target is plaintext")?).await.map_err(told)?;
+    let verified = policy.finish(item, item, work, (&Secret::random(), rand::random()), &wrapped).map_err(told)?;
     Ok(verified.rewrite.applied_to(item))
 }
 

@@ -9,6 +9,7 @@ use super::failure::Failure;
 use super::habits;
 use super::output;
 use super::preflight::Objection;
+use super::report;
 use super::resolve::Plan;
 use super::stream::{enabled, unseen};
 use crate::migration::{Census, Habits, Target};
@@ -66,6 +67,7 @@ pub(super) async fn show(
     };
     let mut warnings = plan.findings.warnings.clone();
     warnings.extend(habits.iter().flatten().flat_map(habits::warnings));
+    warnings.extend(report::rewrapped(plan.policy.depth).map(str::to_owned));
     let estimate = estimate(plan, &census);
     let not_ready = plan.job.readiness().err();
     if json {
@@ -225,7 +227,7 @@ fn target(plan: &Plan) -> String {
         Target::Plaintext => "plaintext".to_owned(),
         Target::Dbesdk { suite, recipients } => {
             let keys: Vec<String> = recipients.iter().map(|wanted| wanted.recipient.to_string()).collect();
-            format!("{suite}, {}", keys.join(", "))
+            format!("{suite}, {}, depth {}", keys.join(", "), plan.policy.depth.name())
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
-use crate::migration::{Exposed, Gap, Tally, Way};
+use crate::migration::{Depth, Exposed, Gap, Tally, Way};
 use crate::pipeline::{Ended, Report, TailReport};
 
 /// The result as `--json` prints it.
@@ -23,6 +23,8 @@ struct Printed<'a> {
     read_units: f64,
     write_units: f64,
     kms_requests: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
     state: &'a Path,
 }
 
@@ -139,8 +141,16 @@ fn tell_stream(tail: &TailReport) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a job must be told of its depth.
+pub(super) fn rewrapped(depth: Depth) -> Option<&'static str> {
+    (depth == Depth::Rewrap).then_some(
+        "depth \"rewrap\" keeps every item's data key: whoever has once had one can still read what the item holds; only \
+         \"reencrypt\" takes that away",
+    )
+}
+
 /// Tells what came of it all.
-pub(super) fn tell(report: &Report, folder: &Path, as_json: bool) -> Result<(), Failure> {
+pub(super) fn tell(report: &Report, depth: Depth, folder: &Path, as_json: bool) -> Result<(), Failure> {
     let result = match (&report.ended, report.failures.is_empty()) {
         (Ended::Complete, true) => "complete",
         (Ended::Complete, false) => "complete-with-failures",
@@ -158,6 +168,7 @@ pub(super) fn tell(report: &Report, folder: &Path, as_json: bool) -> Result<(), 
             read_units: report.read_units,
             write_units: report.write_units,
             kms_requests: report.kms_requests,
+            note: rewrapped(depth),
             state: folder,
         });
     }
@@ -177,6 +188,9 @@ pub(super) fn tell(report: &Report, folder: &Path, as_json: bool) -> Result<(), 
     ))?;
     if let Some(tail) = &report.tail {
         tell_stream(tail)?;
+    }
+    if let Some(note) = rewrapped(depth) {
+        output::line(format!("note: {note}"))?;
     }
     output::line(format!("checkpoints and failure ledger: {}", folder.display()))?;
     let drained = report.tail.as_ref().and_then(|tail| tail.drained.as_ref());

@@ -142,13 +142,14 @@ fn fingerprint(job: &Job, facts: &TableFacts) -> Fingerprint {
     ];
     match &job.target {
         Target::Plaintext => fields.push(("target format".to_owned(), "plaintext".to_owned())),
-        Target::Dbesdk { suite, keyring } => {
+        Target::Dbesdk { suite, keyring, depth } => {
             fields.push(("target format".to_owned(), "dbesdk".to_owned()));
             fields.push(("algorithm suite".to_owned(), suite.to_string()));
             fields.push(("target key".to_owned(), keyring.in_words()));
+            fields.push(("depth".to_owned(), depth.name().to_owned()));
         }
     }
-    let sources = job.source.keyrings.iter().map(|keyring| keyring.in_words());
+    let sources = job.source.keyrings.iter().map(super::job::KeyringSettings::in_words);
     fields.push(("source keys".to_owned(), sources.collect::<Vec<_>>().join(", ")));
     let actions = job.schema.actions.iter();
     fields.extend(actions.map(|(name, action)| (format!("action of {name}"), action.name().to_owned())));

@@ -108,7 +108,7 @@ impl Work {
         let report = engine(&self, &stop).await;
         self.progress.finish();
         let report = report?;
-        report::tell(&report, &self.folder, self.json)?;
+        report::tell(&report, self.plan.policy.depth, &self.folder, self.json)?;
         Ok(report::exit(&report))
     }
 }

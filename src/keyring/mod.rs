@@ -21,7 +21,7 @@ pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
 pub use raw::{RawAes, RawAesError};
 
 /// What is asked of a keyring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyringCall {
     /// [`Keyring::generate`].
     Generate,

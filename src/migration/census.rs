@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Policy, Refusal, Verdict};
-use crate::crypto::{KEY_BYTES, Recipient, Secret, WrappedKey};
+use crate::crypto::{KEY_BYTES, Secret, Wanted, WrappedKey};
 use crate::format::Action;
 use crate::item::{Item, write_units};
 
@@ -111,16 +111,19 @@ impl Census {
 
 impl Growth {
     fn add(&mut self, policy: &Policy, item: &Item) -> Result<(), Refusal> {
-        let Some(prepared) = policy.prepare(item)? else { return Ok(()) };
+        let work = policy.prepare(item)?;
+        if work.context().is_none() {
+            return Ok(());
+        }
         let zeros = || Secret::new([0; KEY_BYTES]);
-        let Recipient { provider, key } = policy.recipient();
-        let wrapped = WrappedKey {
-            provider_id: provider,
-            provider_info: key.into_bytes(),
+        let trial = |wanted: &Wanted| WrappedKey {
+            provider_id: wanted.recipient.provider.clone(),
+            provider_info: wanted.recipient.key.clone().into_bytes(),
             ciphertext: vec![0; WRAPPED_BYTES],
             key: zeros(),
         };
-        let verified = policy.seal(item, item, prepared, (&zeros(), [0; 32]), &[wrapped])?;
+        let wrapped: Vec<_> = policy.recipients().iter().map(trial).collect();
+        let verified = policy.finish(item, item, work, (&zeros(), [0; 32]), &wrapped)?;
         let (before, after) = (item.size(), verified.rewrite.applied_to(item).size());
         self.items += 1;
         self.bytes_before += before as u64;

@@ -102,6 +102,7 @@ mod tests {
             accept_plaintext: true,
             accept_dbesdk: false,
             target: Target::Dbesdk { suite: Suite::HmacSha384, recipients: Vec::new() },
+            depth: crate::migration::Depth::Reencrypt,
         }
     }
 

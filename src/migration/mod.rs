@@ -17,7 +17,7 @@ pub use failure::{Failure, FailureKind, StreamPlace};
 pub use habits::{FEW, Habits};
 pub use lineage::{From, Gap, Lineage, LineageChange, LineageRows, Listed, Place, ShardRow, Way};
 pub use plan::{Fingerprint, Mismatch};
-pub use policy::{Policy, Refusal, Target, Verdict, Verified};
+pub use policy::{Depth, Policy, Refusal, Target, Verdict, Verified, Work};
 pub use repair::{Before, Change, End, OnMixed, Trail, guarded, same_signature};
 pub use rewrite::{Expected, Rewrite};
 pub use tally::Tally;

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{Expected, FailureKind, Rewrite};
-use crate::crypto::{EncryptionContext, Recipient, Secret, Suite, Wanted, WrappedKey};
+use crate::crypto::{EncryptionContext, Secret, Suite, Wanted, WrappedKey};
 use crate::format::Schema;
-use crate::format::dbesdk::{self, InspectError, Inspection, Prepared, SealError, Sealed};
+use crate::format::dbesdk::{self, InspectError, Inspection, OpenError, Prepared, Rewrap, SealError, Sealed};
 use crate::item::{ITEM_BYTES_MAX, Item, Key};
 
 /// The form that every item shall have in the end.
@@ -22,6 +22,51 @@ pub enum Target {
     },
 }
 
+/// How deep a sealed item is changed on its way to the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// Everything is fresh: data key, message id, every ciphertext. Who once had the old data key cannot read the item.
+    #[default]
+    Reencrypt,
+    /// The data key stays and is wrapped anew: only header and footer change. Who once had the data key still can read
+    /// what the item holds.
+    Rewrap,
+}
+
+impl Depth {
+    /// Its name in the job file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reencrypt => "reencrypt",
+            Self::Rewrap => "rewrap",
+        }
+    }
+}
+
+/// What is still to be made of an item, once it is open.
+#[derive(Debug)]
+pub enum Work {
+    /// It is written in plaintext.
+    Unseal,
+    /// It is sealed under a fresh data key.
+    Seal(Box<Prepared>),
+    /// Its data key is wrapped anew.
+    Rewrap(Box<Rewrap>),
+}
+
+impl Work {
+    /// The encryption context that fresh keys must be bound to; `None` where none are needed.
+    #[must_use]
+    pub fn context(&self) -> Option<&EncryptionContext> {
+        match self {
+            Self::Unseal => None,
+            Self::Seal(prepared) => Some(&prepared.context),
+            Self::Rewrap(rewrap) => Some(&rewrap.context),
+        }
+    }
+}
+
 /// What a job wants of every item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -33,6 +78,8 @@ pub struct Policy {
     pub accept_dbesdk: bool,
     /// The form wanted.
     pub target: Target,
+    /// How sealed items get there; plaintext ones are always sealed under a fresh data key.
+    pub depth: Depth,
 }
 
 /// What an item needs.
@@ -94,7 +141,15 @@ impl Policy {
         {
             return Ok(Verdict::Current(Some(sealed)));
         }
-        if self.accept_dbesdk { Ok(Verdict::Sealed(sealed)) } else { Err(unexpected(&describe(&sealed), "dbesdk")) }
+        self.stale(sealed).map(Verdict::Sealed)
+    }
+
+    /// Demands that the job accepts a sealed item in another form than the target's.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it does not.
+    pub fn stale(&self, sealed: Box<Sealed>) -> Result<Box<Sealed>, Refusal> {
+        if self.accept_dbesdk { Ok(sealed) } else { Err(unexpected(&describe(&sealed), "dbesdk")) }
     }
 
     /// Opens a sealed item with the key of one of its encrypted data keys.
@@ -105,53 +160,85 @@ impl Policy {
         dbesdk::open(item, sealed, edk, key).map_err(|error| Refusal::new(FailureKind::Broken, error))
     }
 
-    /// Prepares the sealing of a plaintext item: `None` when the target is plaintext and nothing is to be sealed.
+    /// Prepares what is to be made of a plaintext item.
     ///
     /// # Errors
     /// [`Refusal`] when the item cannot be sealed as the job says.
-    pub fn prepare(&self, plain: &Item) -> Result<Option<Prepared>, Refusal> {
+    pub fn prepare(&self, plain: &Item) -> Result<Work, Refusal> {
         match &self.target {
-            Target::Plaintext => Ok(None),
+            Target::Plaintext => Ok(Work::Unseal),
             Target::Dbesdk { suite, .. } => {
-                dbesdk::prepare(&self.schema, *suite, plain).map(Some).map_err(seal_refusal)
+                let prepared = dbesdk::prepare(&self.schema, *suite, plain).map_err(seal_refusal)?;
+                Ok(Work::Seal(Box::new(prepared)))
             }
         }
     }
 
-    /// Makes the rewrite that seals an item, after opening the result again from its bytes and comparing it with the
-    /// plaintext (rule V). `old` is the item as read, `plain` its plaintext.
+    /// Opens a sealed item as far as the job's depth needs it, and prepares what is to be made of it. Gives back its
+    /// plaintext too, unless the data key stays and nothing was decrypted.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it does not open, or cannot be sealed as the job says.
+    pub fn reopen(
+        &self,
+        item: &Item,
+        sealed: Box<Sealed>,
+        edk: usize,
+        key: &Secret,
+    ) -> Result<(Option<Item>, Work), Refusal> {
+        if let (Target::Dbesdk { suite, .. }, Depth::Rewrap) = (&self.target, self.depth) {
+            let data_key = dbesdk::authenticate(item, &sealed, edk, key);
+            let data_key = data_key.map_err(|error| Refusal::new(FailureKind::Broken, error))?;
+            let rewrap = dbesdk::prepare_rewrap(&self.schema, *suite, item, sealed, data_key).map_err(seal_refusal)?;
+            return Ok((None, Work::Rewrap(Box::new(rewrap))));
+        }
+        let plain = self.open(item, &sealed, edk, key)?;
+        let work = self.prepare(&plain)?;
+        Ok((Some(plain), work))
+    }
+
+    /// Makes the rewrite, after opening the result again from its bytes (rule V): what was sealed must open to the
+    /// plaintext, and what was wrapped anew must verify and have the data key and the ciphertexts that were authenticated.
+    /// `old` is the item as read, `plain` its plaintext; `fresh`, a data key and message id, serve a sealing.
     ///
     /// # Errors
     /// [`Refusal`] when the item cannot be sealed, would be too large, or does not open again.
-    pub fn seal(
+    pub fn finish(
         &self,
         old: &Item,
         plain: &Item,
-        mut prepared: Prepared,
+        work: Work,
         fresh: (&Secret, [u8; 32]),
         wrapped: &[WrappedKey],
     ) -> Result<Verified, Refusal> {
-        let context = std::mem::take(&mut prepared.context);
-        let new = dbesdk::seal(plain, prepared, fresh.0, fresh.1, wrapped).map_err(seal_refusal)?;
-        let sealed = self.verify(plain, &new, &context, wrapped)?;
-        Ok(Verified { rewrite: self.rewrite(old, new)?, sealed: Some(sealed) })
+        let (new, sealed) = match work {
+            Work::Unseal => (plain.clone(), None),
+            Work::Seal(mut prepared) => {
+                let context = std::mem::take(&mut prepared.context);
+                let new = dbesdk::seal(plain, *prepared, fresh.0, fresh.1, wrapped).map_err(seal_refusal)?;
+                let opens = |sealed: &Sealed, edk, key: &Secret| Ok(dbesdk::open(&new, sealed, edk, key)?.same(plain));
+                let sealed = self.verify(&new, &context, wrapped, opens)?;
+                (new, Some(sealed))
+            }
+            Work::Rewrap(rewrap) => {
+                let new = dbesdk::rewrap(old, &rewrap, wrapped).map_err(seal_refusal)?;
+                let opens = |sealed: &Sealed, edk, key: &Secret| {
+                    Ok(rewrap.keeps(old, &new, sealed, &dbesdk::authenticate(&new, sealed, edk, key)?))
+                };
+                let sealed = self.verify(&new, &rewrap.context, wrapped, opens)?;
+                (new, Some(sealed))
+            }
+        };
+        Ok(Verified { rewrite: self.rewrite(old, new)?, sealed })
     }
 
-    /// Makes the rewrite that leaves the item in plaintext.
-    ///
-    /// # Errors
-    /// [`Refusal`] when the item would be too large.
-    pub fn unseal(&self, old: &Item, plain: &Item) -> Result<Verified, Refusal> {
-        Ok(Verified { rewrite: self.rewrite(old, plain.clone())?, sealed: None })
-    }
-
-    /// Opens the sealed item from its bytes alone.
+    /// Opens the sealed item for each recipient, from its bytes alone.
     fn verify(
         &self,
-        plain: &Item,
         new: &Item,
         context: &EncryptionContext,
         wrapped: &[WrappedKey],
+        opens: impl Fn(&Sealed, usize, &Secret) -> Result<bool, OpenError>,
     ) -> Result<Box<Sealed>, Refusal> {
         let defect = |what: &str| {
             Refusal::new(FailureKind::CannotSeal, format!("not written, because {what}; please report it"))
@@ -163,9 +250,9 @@ impl Policy {
             return Err(defect("the sealed item gives another encryption context than its key was requested under"));
         }
         for (edk, wrapped) in wrapped.iter().enumerate() {
-            match dbesdk::open(new, &sealed, edk, &wrapped.key) {
-                Ok(opened) if opened.same(plain) => {}
-                Ok(_) => return Err(defect("the sealed item opens to something else")),
+            match opens(&sealed, edk, &wrapped.key) {
+                Ok(true) => {}
+                Ok(false) => return Err(defect("the sealed item opens to something else")),
                 Err(error) => return Err(defect(&format!("the sealed item does not open ({error})"))),
             }
         }
@@ -210,14 +297,11 @@ impl Policy {
         names
     }
 
-    /// Who the target's items are for: the first recipient, where there are several.
-    pub(super) fn recipient(&self) -> Recipient {
-        let nobody = || Recipient { provider: String::new(), key: String::new() };
+    /// Who the target's items are for; nobody where they are in plaintext.
+    pub(super) fn recipients(&self) -> &[Wanted] {
         match &self.target {
-            Target::Plaintext => nobody(),
-            Target::Dbesdk { recipients, .. } => {
-                recipients.first().map_or_else(nobody, |wanted| wanted.recipient.clone())
-            }
+            Target::Plaintext => &[],
+            Target::Dbesdk { recipients, .. } => recipients,
         }
     }
 

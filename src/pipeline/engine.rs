@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::event::{Event, Observer};
+use super::keys::Grants;
 use super::pool::{Panicked, Pool};
 use super::retry::{Tries, pause};
 use super::throttle::Throttle;
@@ -139,6 +140,8 @@ pub(super) struct Shared {
     pub(super) single_only: AtomicBool,
     /// Shapes of encryption context for which the service unwrapped one of our items (rule V).
     pub(super) proven: tokio::sync::Mutex<HashSet<u64>>,
+    /// What key services granted.
+    grants: Mutex<Grants>,
     /// The open entries of the failure ledger.
     open_failures: Mutex<Open>,
     /// Items that may still be rewritten.
@@ -186,6 +189,7 @@ impl Engine {
                 ground: tokio::sync::Mutex::new(None),
                 single_only: AtomicBool::new(false),
                 proven: tokio::sync::Mutex::default(),
+                grants: Mutex::default(),
                 open_failures: Mutex::default(),
                 tickets: AtomicU64::new(settings.max_items.unwrap_or(u64::MAX / 2)),
                 began: (Instant::now(), (settings.wall)()),
@@ -277,6 +281,11 @@ impl Engine {
     /// The open entries of the failure ledger. Never held across an await.
     pub(super) fn failures(&self) -> MutexGuard<'_, Open> {
         self.open_failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What key services granted. Never held across an await.
+    pub(super) fn grants(&self) -> MutexGuard<'_, Grants> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sleeps before a request is made again, after so many of a kind that failed.

@@ -1,5 +1,6 @@
 //! Requests to keyrings: under the budget, retried where that can help, the same way for every keyring.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,16 +9,32 @@ use futures::future::BoxFuture;
 use super::engine::{Engine, RunError};
 use super::retry::Tries;
 use crate::crypto::{EncryptionContext, Secret, WrappedKey};
-use crate::format::dbesdk::Sealed;
+use crate::format::dbesdk::{EncryptedDataKey, Sealed};
 use crate::keyring::{Keyring, KeyringCall, KeyringClass, KeyringError};
 use crate::migration::{FailureKind, Refusal};
 
-/// A key request failed: for this item, or for the run.
+/// A key request failed: for this item, for this item or for the run, or for the run.
 #[derive(Debug)]
 pub(super) enum KeyFault {
     Item(Refusal),
+    /// The caller may not use the key for this item. Whether that holds of other items shows when all that were asked for
+    /// together are answered: [`Engine::refusal`].
+    Denied(Asked, KeyringError),
     Run(RunError),
 }
+
+/// A keyring, known by its address, and what was asked of it.
+type Asked = (usize, KeyringCall);
+
+/// What became of requests to keyrings, as far as it says what a denial means.
+#[derive(Debug, Default)]
+pub(super) struct Grants(HashMap<Asked, u32>);
+
+/// Requests of one kind that a service denies in a row, after it granted some, before the run stops.
+const DENIALS_MAX: u32 = 1000;
+/// Encrypted data keys of one item at most for which one keyring is asked: whoever can write an item can name our key in
+/// it 255 times.
+const EDKS_ASKED_MAX: usize = 8;
 
 impl Engine {
     /// A fresh key for each recipient of the target.
@@ -26,7 +43,7 @@ impl Engine {
         keyring: &dyn Keyring,
         context: &EncryptionContext,
     ) -> Result<Vec<WrappedKey>, KeyFault> {
-        self.ask(keyring, KeyringCall::Generate, || keyring.generate(context)).await.map_err(fault)
+        self.ask(keyring, KeyringCall::Generate, || keyring.generate(context)).await
     }
 
     /// The intermediate key of a sealed item, and which of its encrypted data keys it came from; by whichever keyring
@@ -40,24 +57,42 @@ impl Engine {
         self.unwrap_by(self.ports.target.iter(), sealed).await
     }
 
+    /// The intermediate key from one encrypted data key, by the target's keyring.
+    pub(super) async fn unwrap_one_by_target(&self, sealed: &Sealed, edk: usize) -> Result<Secret, KeyFault> {
+        let wrapped = sealed.head.edks.get(edk).and_then(EncryptedDataKey::wrapped);
+        match (&self.ports.target, wrapped) {
+            (Some(keyring), Some(wrapped)) if keyring.accepts(wrapped) => {
+                self.ask(keyring.as_ref(), KeyringCall::Unwrap, || keyring.unwrap(wrapped, &sealed.context)).await
+            }
+            _ => Err(KeyFault::Item(no_keyring(sealed))),
+        }
+    }
+
+    /// Whether an item that is at target by its bytes is so by what only the keyring knows.
+    pub(super) async fn is_current(&self, keyring: &dyn Keyring, sealed: &Sealed) -> Result<bool, KeyFault> {
+        let found: Vec<_> = sealed.head.edks.iter().filter_map(EncryptedDataKey::wrapped).collect();
+        self.ask(keyring, KeyringCall::IsCurrent, || keyring.is_current(&found, &sealed.context)).await
+    }
+
     async fn unwrap_by(
         &self,
         keyrings: impl Iterator<Item = &Arc<dyn Keyring>> + Send,
         sealed: &Sealed,
     ) -> Result<(usize, Secret), KeyFault> {
-        let mut refused: Option<KeyringError> = None;
+        let mut refused: Option<KeyFault> = None;
         for keyring in keyrings {
-            for (index, edk) in sealed.head.edks.iter().enumerate() {
-                let Some(wrapped) = edk.wrapped().filter(|wrapped| keyring.accepts(*wrapped)) else { continue };
+            let found = sealed.head.edks.iter().enumerate();
+            let found = found.filter_map(|(index, edk)| Some((index, edk.wrapped()?)));
+            for (index, wrapped) in found.filter(|(_, wrapped)| keyring.accepts(*wrapped)).take(EDKS_ASKED_MAX) {
                 match self.ask(keyring.as_ref(), KeyringCall::Unwrap, || keyring.unwrap(wrapped, &sealed.context)).await
                 {
                     Ok(key) => return Ok((index, key)),
-                    Err(error) if error.class == KeyringClass::Item => refused = Some(error),
-                    Err(error) => return Err(fault(error)),
+                    Err(fault @ KeyFault::Run(_)) => return Err(fault),
+                    Err(fault) => refused = Some(fault),
                 }
             }
         }
-        Err(KeyFault::Item(refused.map_or_else(|| no_keyring(sealed), |error| Refusal::new(FailureKind::Key, error))))
+        Err(refused.unwrap_or_else(|| KeyFault::Item(no_keyring(sealed))))
     }
 
     /// Makes one request under the budget, again and again while that can help.
@@ -66,8 +101,9 @@ impl Engine {
         keyring: &dyn Keyring,
         call: KeyringCall,
         request: impl Fn() -> BoxFuture<'a, Result<T, KeyringError>> + Send,
-    ) -> Result<T, KeyringError> {
+    ) -> Result<T, KeyFault> {
         let requests = keyring.requests(call);
+        let asked = (std::ptr::from_ref(keyring).addr(), call);
         let mut tries = Tries::default();
         loop {
             if requests > 0 {
@@ -75,30 +111,44 @@ impl Engine {
                 self.kms_count.fetch_add(u64::from(requests), Ordering::Relaxed);
                 self.kms.settle(taken, None);
             }
-            match request().await {
+            let error = match request().await {
                 Ok(answer) => {
                     if requests > 0 {
                         self.kms.satisfied();
                     }
+                    self.grants().0.insert(asked, 0);
                     return Ok(answer);
                 }
-                Err(error) => match error.class {
-                    KeyringClass::Throttled => self.slow_down(&self.kms, &mut tries, &error.to_string()),
-                    KeyringClass::Transient if self.silent(&mut tries).await => {}
-                    KeyringClass::Credentials => self.hold(&mut tries, &error.to_string()).await,
-                    KeyringClass::Item | KeyringClass::Denied | KeyringClass::Key | KeyringClass::Transient => {
-                        return Err(error);
-                    }
-                },
+                Err(error) => error,
+            };
+            match error.class {
+                KeyringClass::Throttled => self.slow_down(&self.kms, &mut tries, &error.to_string()),
+                KeyringClass::Transient if self.silent(&mut tries).await => {}
+                KeyringClass::Credentials => self.hold(&mut tries, &error.to_string()).await,
+                KeyringClass::Item => return Err(KeyFault::Item(Refusal::new(FailureKind::Key, error))),
+                KeyringClass::Denied => return Err(KeyFault::Denied(asked, error)),
+                KeyringClass::Key | KeyringClass::Transient => return Err(KeyFault::Run(error.into())),
             }
         }
     }
-}
 
-fn fault(error: KeyringError) -> KeyFault {
-    match error.class {
-        KeyringClass::Item => KeyFault::Item(Refusal::new(FailureKind::Key, error)),
-        _ => KeyFault::Run(error.into()),
+    /// What a fault means for its item, when all requests that were made together are answered: a service that denied all
+    /// of its kind, or grants none any more, denies the run.
+    ///
+    /// # Errors
+    /// [`RunError`] when the run cannot go on.
+    pub(super) fn refusal(&self, fault: KeyFault) -> Result<Refusal, RunError> {
+        match fault {
+            KeyFault::Item(refusal) => Ok(refusal),
+            KeyFault::Run(error) => Err(error),
+            KeyFault::Denied(asked, error) => match self.grants().0.get_mut(&asked) {
+                Some(denials) if *denials < DENIALS_MAX => {
+                    *denials += 1;
+                    Ok(Refusal::new(FailureKind::Key, error))
+                }
+                _ => Err(error.into()),
+            },
+        }
     }
 }
 

@@ -14,9 +14,9 @@ use super::keys::KeyFault;
 use super::lane::Seen;
 use super::writer::{BATCH_MAX, Sent};
 use crate::crypto::{KEY_BYTES, Secret, WrappedKey};
-use crate::format::dbesdk::{self, Prepared, Sealed};
+use crate::format::dbesdk::{self, HEAD, Sealed};
 use crate::item::{Item, Key};
-use crate::migration::{Before, Failure, FailureKind, Policy, Refusal, Tally, Verdict, Verified, guarded};
+use crate::migration::{Before, Failure, FailureKind, Policy, Refusal, Tally, Verdict, Verified, Work, guarded};
 
 /// What became of a page's items.
 #[derive(Debug, Default)]
@@ -82,7 +82,8 @@ impl Task {
 
 /// An item as sorted by its bytes.
 enum Sorted {
-    Current,
+    /// At target by its bytes.
+    Current(Option<Box<Sealed>>),
     /// At target by its bytes, and in doubt.
     Doubtful(Box<Sealed>),
     Refused(Refusal),
@@ -90,11 +91,11 @@ enum Sorted {
     Sealed(Box<Sealed>),
 }
 
-/// What is known of an item once it is open: its plaintext where that differs from the item, and its preparation for
-/// sealing unless the target is plaintext.
+/// What is known of an item once it is open: its plaintext where that differs from the item and was decrypted, and what is
+/// to be made of it.
 struct Ready {
     plain: Option<Item>,
-    prepared: Option<Prepared>,
+    work: Work,
 }
 
 /// A rewrite that was verified, with the item that it was made for.
@@ -175,7 +176,7 @@ impl PageDone {
             }
         }
         let policy = Arc::clone(&engine.policy);
-        let sorted = engine
+        let mut sorted = engine
             .settings
             .pool
             .run(move || {
@@ -188,6 +189,7 @@ impl PageDone {
                     .collect::<Vec<_>>()
             })
             .await?;
+        look_deeper(engine, &mut sorted).await?;
         let (mut ready, mut sealed, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
         for (mut task, sorted) in sorted {
             if matches!(
@@ -198,7 +200,7 @@ impl PageDone {
                 task.doubt = Doubt::None;
             }
             match sorted {
-                Sorted::Current => self.current(engine, &task),
+                Sorted::Current(_) => self.current(engine, &task),
                 Sorted::Doubtful(content) => doubtful.push((task, content)),
                 Sorted::Refused(refusal) => self.fail(engine, &task, refusal),
                 Sorted::Ready(_) | Sorted::Sealed(_) if task.looks > engine.settings.attempts => {
@@ -242,11 +244,8 @@ impl PageDone {
                 unwrapped
                     .into_iter()
                     .map(|(task, sealed, edk, key)| {
-                        let ready = policy.open(&task.item, &sealed, edk, &key).and_then(|plain| {
-                            let prepared = policy.prepare(&plain)?;
-                            Ok(Ready { plain: Some(plain), prepared })
-                        });
-                        (task, ready)
+                        let opened = policy.reopen(&task.item, sealed, edk, &key);
+                        (task, opened.map(|(plain, work)| Ready { plain, work }))
                     })
                     .collect::<Vec<_>>()
             })
@@ -256,8 +255,7 @@ impl PageDone {
 
     /// Fetches fresh keys, seals, and opens the result again (rule V).
     async fn make(&mut self, engine: &Arc<Engine>, ready: Vec<(Task, Ready)>) -> Result<Vec<Made>, RunError> {
-        let keys =
-            in_flight(engine, ready.iter().map(|(_, ready)| fresh_keys(engine, ready.prepared.as_ref()))).await?;
+        let keys = in_flight(engine, ready.iter().map(|(_, ready)| fresh_keys(engine, &ready.work))).await?;
         let mut work = Vec::with_capacity(ready.len());
         for ((task, ready), key) in ready.into_iter().zip(keys) {
             if let Some((task, wrapped)) = self.keep(engine, task, key) {
@@ -272,13 +270,9 @@ impl PageDone {
                 work.into_iter()
                     .map(|(task, ready, wrapped)| {
                         let plain = ready.plain.as_ref().unwrap_or(&task.item);
-                        let verified = match ready.prepared {
-                            None => policy.unseal(&task.item, plain),
-                            Some(prepared) => {
-                                let (data_key, message_id) = fresh(entropy);
-                                policy.seal(&task.item, plain, prepared, (&data_key, message_id), &wrapped)
-                            }
-                        };
+                        let (data_key, message_id) = fresh(entropy);
+                        let fresh = (&data_key, message_id);
+                        let verified = policy.finish(&task.item, plain, ready.work, fresh, &wrapped);
                         let verified = verified.map(|mut verified| {
                             if task.before().is_some() {
                                 verified.rewrite = guarded(&policy.schema, &task.item, verified.rewrite);
@@ -421,15 +415,40 @@ impl PageDone {
 fn sort_one(policy: &Policy, task: &Task) -> Result<Sorted, Refusal> {
     if let Some(before) = task.before() {
         let plain = before.merge(&policy.schema, &task.item)?;
-        let prepared = policy.prepare(&plain)?;
-        return Ok(Sorted::Ready(Ready { plain: Some(plain), prepared }));
+        let work = policy.prepare(&plain)?;
+        return Ok(Sorted::Ready(Ready { plain: Some(plain), work }));
     }
     Ok(match policy.classify(&task.item)? {
         Verdict::Current(Some(sealed)) if !matches!(task.doubt, Doubt::None) => Sorted::Doubtful(sealed),
-        Verdict::Current(_) => Sorted::Current,
+        Verdict::Current(sealed) => Sorted::Current(sealed),
         Verdict::Sealed(sealed) => Sorted::Sealed(sealed),
-        Verdict::Plain => Sorted::Ready(Ready { plain: None, prepared: policy.prepare(&task.item)? }),
+        Verdict::Plain => Sorted::Ready(Ready { plain: None, work: policy.prepare(&task.item)? }),
     })
+}
+
+/// Asks the target's keyring of the items that are at target by their bytes, where bytes do not tell all.
+async fn look_deeper(engine: &Engine, sorted: &mut [(Task, Sorted)]) -> Result<(), RunError> {
+    let Some(target) = engine.ports.target.as_ref().filter(|target| target.looks_deeper()) else { return Ok(()) };
+    let (mut places, mut asked) = (Vec::new(), Vec::new());
+    for (place, (_, sorted)) in sorted.iter().enumerate() {
+        if let Sorted::Current(Some(sealed)) | Sorted::Doubtful(sealed) = sorted {
+            places.push(place);
+            asked.push(engine.is_current(target.as_ref(), sealed));
+        }
+    }
+    let answers = in_flight(engine, asked.into_iter()).await?;
+    for (place, answer) in places.into_iter().zip(answers) {
+        let sorted = &mut sorted[place].1;
+        let found = std::mem::replace(sorted, Sorted::Current(None));
+        *sorted = match (answer, found) {
+            (Ok(false), Sorted::Current(Some(sealed)) | Sorted::Doubtful(sealed)) => {
+                engine.policy.stale(sealed).map_or_else(Sorted::Refused, Sorted::Sealed)
+            }
+            (Ok(_), found) => found,
+            (Err(refusal), _) => Sorted::Refused(refusal),
+        };
+    }
+    Ok(())
 }
 
 /// The key of an item that has an open entry in the ledger.
@@ -470,18 +489,16 @@ pub(super) async fn in_flight<'a, T: Send + 'a>(
 ) -> Result<Vec<Result<T, Refusal>>, RunError> {
     let requests: Vec<BoxFuture<'a, _>> = requests.map(|request| -> BoxFuture<'a, _> { Box::pin(request) }).collect();
     let answers: Vec<_> = stream::iter(requests).buffered(engine.settings.keys_in_flight.max(1)).collect().await;
-    let sorted = answers.into_iter().map(|answer| match answer {
-        Ok(key) => Ok(Ok(key)),
-        Err(KeyFault::Item(refusal)) => Ok(Err(refusal)),
-        Err(KeyFault::Run(error)) => Err(error),
-    });
-    sorted.collect()
+    answers
+        .into_iter()
+        .map(|answer| answer.map_or_else(|fault| engine.refusal(fault).map(Err), |key| Ok(Ok(key))))
+        .collect()
 }
 
 /// Fresh keys for sealing; none when nothing is to be sealed.
-async fn fresh_keys(engine: &Engine, prepared: Option<&Prepared>) -> Result<Vec<WrappedKey>, KeyFault> {
-    match (prepared, &engine.ports.target) {
-        (Some(prepared), Some(keyring)) => engine.generate(keyring.as_ref(), &prepared.context).await,
+async fn fresh_keys(engine: &Engine, work: &Work) -> Result<Vec<WrappedKey>, KeyFault> {
+    match (work.context(), &engine.ports.target) {
+        (Some(context), Some(keyring)) => engine.generate(keyring.as_ref(), context).await,
         _ => Ok(Vec::new()),
     }
 }
@@ -513,14 +530,19 @@ async fn unwrapped_by_service(engine: &Engine, made: &Made, sealed: &Sealed) -> 
              the keyring's endpoint, and any proxy in front of it"
         ))
     };
-    let (edk, key) = engine.unwrap_by_target(sealed).await.map_err(|fault| match fault {
-        KeyFault::Item(refusal) => refused(&format!(" ({refusal})")),
-        KeyFault::Run(error) => error,
-    })?;
     let after = made.verified.rewrite.applied_to(&made.task.item);
-    let plain = made.plain.as_ref().unwrap_or(&made.task.item);
-    match dbesdk::open(&after, sealed, edk, &key) {
-        Ok(opened) if opened.same(plain) => Ok(()),
-        _ => Err(refused("")),
+    // Where the data key was kept, nothing was decrypted: what it opens to was compared by key and ciphertexts.
+    let plain = made.plain.as_ref().or_else(|| Some(&made.task.item).filter(|item| !item.contains(HEAD)));
+    for edk in 0..sealed.head.edks.len() {
+        let key = engine.unwrap_one_by_target(sealed, edk).await.map_err(|fault| match fault {
+            KeyFault::Item(refusal) => refused(&format!(" ({refusal})")),
+            KeyFault::Denied(_, error) => error.into(),
+            KeyFault::Run(error) => error,
+        })?;
+        match dbesdk::open(&after, sealed, edk, &key) {
+            Ok(opened) if plain.is_none_or(|plain| opened.same(plain)) => {}
+            _ => return Err(refused("")),
+        }
     }
+    Ok(())
 }

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 
 use super::engine::{Drift, Engine, RunError};
 use super::event::Event;
-use super::keys::KeyFault;
 use super::page::{self, Doubt, PageDone};
 use crate::format::dbesdk::HEAD;
 use crate::item::{Item, Key};
@@ -199,8 +198,7 @@ async fn open(engine: &Engine, image: Item) -> Result<Option<Item>, RunError> {
     };
     let (edk, key) = match engine.unwrap(&sealed).await {
         Ok(unwrapped) => unwrapped,
-        Err(KeyFault::Item(_)) => return Ok(None),
-        Err(KeyFault::Run(error)) => return Err(error),
+        Err(fault) => return engine.refusal(fault).map(|_| None),
     };
     let policy = Arc::clone(&engine.policy);
     Ok(engine.settings.pool.run(move || policy.open(&image, &sealed, edk, &key).ok()).await?)

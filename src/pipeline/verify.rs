@@ -45,6 +45,8 @@ pub struct Finding {
     pub detail: String,
 }
 
+const STALE: &str = "the item is sealed in another form; run again";
+
 /// Findings that are kept in words; all are counted.
 const FINDINGS_MAX: usize = 100;
 
@@ -128,6 +130,7 @@ async fn examine(engine: Arc<Engine>, items: Vec<Item>) -> Result<Verification, 
             Found::Not(item, kind, detail) => page.find(&engine.policy, &item, kind, detail),
         }
     }
+    let wanted = page.look_deeper(&engine, wanted).await?;
     let keys =
         super::page::in_flight(&engine, wanted.iter().map(|(_, sealed)| engine.unwrap_by_target(sealed))).await?;
     let mut openable = Vec::with_capacity(wanted.len());
@@ -165,12 +168,34 @@ fn look(policy: &Policy, item: Item) -> Found {
     match policy.classify(&item) {
         Ok(Verdict::Current(sealed)) => Found::AtTarget(item, sealed),
         Ok(Verdict::Plain) => Found::Not(item, "plaintext", "the item is in plaintext; run again".to_owned()),
-        Ok(Verdict::Sealed(_)) => Found::Not(item, "stale", "the item is sealed in another form; run again".to_owned()),
+        Ok(Verdict::Sealed(_)) => Found::Not(item, "stale", STALE.to_owned()),
         Err(refusal) => Found::Not(item, "broken", refusal.detail),
     }
 }
 
 impl Verification {
+    /// Sorts out what the target's keyring knows not to be at target, although its bytes say so.
+    async fn look_deeper(
+        &mut self,
+        engine: &Engine,
+        items: Vec<(Item, Box<Sealed>)>,
+    ) -> Result<Vec<(Item, Box<Sealed>)>, RunError> {
+        let Some(target) = engine.ports.target.as_ref().filter(|target| target.looks_deeper()) else {
+            return Ok(items);
+        };
+        let asked = items.iter().map(|(_, sealed)| engine.is_current(target.as_ref(), sealed));
+        let answers = super::page::in_flight(engine, asked).await?;
+        let mut kept = Vec::with_capacity(items.len());
+        for ((item, sealed), answer) in items.into_iter().zip(answers) {
+            match answer {
+                Ok(true) => kept.push((item, sealed)),
+                Ok(false) => self.find(&engine.policy, &item, "stale", STALE.to_owned()),
+                Err(refusal) => self.find(&engine.policy, &item, "broken", refusal.detail),
+            }
+        }
+        Ok(kept)
+    }
+
     fn find(&mut self, policy: &Policy, item: &Item, kind: &'static str, detail: String) {
         match kind {
             "plaintext" => self.plaintext += 1,

@@ -13,7 +13,7 @@ use reseal::format::{Action, Schema};
 use reseal::item::{Item, Number, Value};
 use reseal::keyring::{KeyArn, Keyring, KmsKeyring, RawAes};
 use reseal::local::world::{self, Bulk, Oracle};
-use reseal::migration::{FailureKind, Fingerprint, OnMixed, Policy, Target};
+use reseal::migration::{Depth, FailureKind, Fingerprint, OnMixed, Policy, Target};
 use reseal::pipeline::{self, Ended, Event, Observer, Pool, Ports, Report, Settings, Stop};
 use reseal::store::{DynamoTable, Scan, SqliteJournal, Table, Via};
 
@@ -141,8 +141,13 @@ async fn there_and_back(bench: &Bench, keyring: Arc<dyn Keyring>) {
     let schema = Job::parse(&job, Path::new("job.toml")).unwrap().schema;
     let suite = reseal::crypto::Suite::EcdsaP384;
     let recipients = keyring.recipients().to_vec();
-    let mut policy =
-        Policy { schema, accept_plaintext: true, accept_dbesdk: false, target: Target::Dbesdk { suite, recipients } };
+    let mut policy = Policy {
+        schema,
+        accept_plaintext: true,
+        accept_dbesdk: false,
+        target: Target::Dbesdk { suite, recipients },
+        depth: Depth::Reencrypt,
+    };
 
     let there = run(bench, &policy, &keyring).await;
     assert_eq!(there.ended, Ended::Complete);

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::crypto::Suite;
 use crate::format::Schema;
-use crate::migration::{self, OnMixed, Policy};
+use crate::migration::{self, Depth, OnMixed, Policy};
 
 pub use hierarchy::HierarchySettings;
 pub use keyring::{KeySource, KeySourceError, KeyringSettings};
@@ -30,7 +30,8 @@ const TABLE: [&str; 8] =
     ["name", "partition_key", "sort_key", "logical_name", "schema", "readers", "writers", "acknowledge"];
 const SOURCE: [&str; 3] = ["formats", "keyrings", "on_mixed"];
 const ON_MIXED: [&str; 2] = ["quarantine", "repair"];
-const TARGET: [&str; 3] = ["format", "suite", "keyring"];
+const TARGET: [&str; 4] = ["format", "suite", "depth", "keyring"];
+const DEPTHS: [&str; 2] = ["reencrypt", "rewrap"];
 const BUDGET: [&str; 3] = ["read_units_per_second", "write_units_per_second", "kms_requests_per_second"];
 const FORMATS: [&str; 2] = [DBESDK, PLAINTEXT];
 const DBESDK: &str = "dbesdk";
@@ -91,6 +92,8 @@ pub enum Target {
         suite: Suite,
         /// What wraps their keys.
         keyring: KeyringSettings,
+        /// How sealed items get there.
+        depth: Depth,
     },
 }
 
@@ -187,10 +190,10 @@ impl Job {
     /// What the job wants of every item.
     #[must_use]
     pub fn policy(&self) -> Policy {
-        let target = match &self.target {
-            Target::Plaintext => migration::Target::Plaintext,
-            Target::Dbesdk { suite, keyring } => {
-                migration::Target::Dbesdk { suite: *suite, recipients: keyring.recipients() }
+        let (target, depth) = match &self.target {
+            Target::Plaintext => (migration::Target::Plaintext, Depth::default()),
+            Target::Dbesdk { suite, keyring, depth } => {
+                (migration::Target::Dbesdk { suite: *suite, recipients: keyring.recipients() }, *depth)
             }
         };
         Policy {
@@ -198,6 +201,7 @@ impl Job {
             accept_plaintext: self.source.plaintext,
             accept_dbesdk: self.source.dbesdk,
             target,
+            depth,
         }
     }
 
@@ -243,6 +247,7 @@ fn target(root: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Target, 
     let section = root.section("target", &TARGET)?.ok_or_else(|| root.missing("target"))?;
     let format = section.required_text("format")?;
     let suite = section.text("suite")?;
+    let depth = section.text("depth")?;
     let keyring = section.section("keyring", &keyring::FIELDS)?;
     match format.value.as_str() {
         DBESDK => {
@@ -254,14 +259,25 @@ fn target(root: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Target, 
             Ok(Target::Dbesdk {
                 suite: suite.transpose()?.map_or(Suite::EcdsaP384, |suite| suite.value),
                 keyring: KeyringSettings::read(&keyring, folder, schema)?,
+                depth: depth.map(read_depth).transpose()?.unwrap_or_default(),
             })
         }
         PLAINTEXT => {
-            let extra = suite.map(|suite| suite.place).or_else(|| keyring.map(|keyring| keyring.place().clone()));
+            let extra =
+                suite.or(depth).map(|extra| extra.place).or_else(|| keyring.map(|keyring| keyring.place().clone()));
             extra.map_or(Ok(Target::Plaintext), |place| Err(Fault { place, refusal: Refusal::PlaintextTarget }))
         }
         other => Err(Fault { refusal: Refusal::word(other, &FORMATS), place: format.place }),
     }
+}
+
+fn read_depth(depth: section::At<String>) -> Result<Depth, Fault> {
+    let depth = depth.parse(|word| match word.as_str() {
+        "reencrypt" => Ok(Depth::Reencrypt),
+        "rewrap" => Ok(Depth::Rewrap),
+        other => Err(Refusal::word(other, &DEPTHS)),
+    });
+    Ok(depth?.value)
 }
 
 fn source(root: &Section<'_>, target: &Target, folder: &Path, schema: &Schema) -> Result<Source, Fault> {

@@ -53,7 +53,7 @@ fn a_right_file() {
         assert_eq!(parse(&text).unwrap().source.on_mixed, expected);
     }
     assert_eq!(job.source.keyrings[0].recipients()[0].recipient.key, "k0");
-    let Target::Dbesdk { suite, keyring } = &job.target else { panic!("{:?}", job.target) };
+    let Target::Dbesdk { suite, keyring, .. } = &job.target else { panic!("{:?}", job.target) };
     assert_eq!(*suite, Suite::EcdsaP384);
     let KeyringSettings::RawAes { key, .. } = keyring else { panic!("{keyring:?}") };
     assert_eq!(*key, KeySource::File("jobs/k1.key".into()));

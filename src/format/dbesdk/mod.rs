@@ -22,13 +22,15 @@ mod open;
 mod path;
 mod reader;
 mod record;
+mod rewrap;
 mod seal;
 pub mod value;
 
 pub use context::{ContextError, attribute};
 pub use head::{EncryptedDataKey, Head, HeadError, MESSAGE_ID_BYTES};
 pub use inspect::{InspectError, Inspection, Mixed, Sealed, inspect, looks_encrypted, matches};
-pub use open::{OpenError, open};
+pub use open::{OpenError, authenticate, open};
+pub use rewrap::{Rewrap, prepare_rewrap, rewrap};
 pub use seal::{Prepared, SealError, prepare, seal};
 pub use value::ValueError;
 
@@ -132,6 +134,96 @@ mod tests {
                 assert_eq!(inspected(&schema, &sealed).context, context);
             }
         }
+    }
+
+    /// An item whose data key was wrapped anew for `recipients`, from what it was sealed as.
+    fn rewrapped(
+        schema: &Schema,
+        suite: Suite,
+        (item, sealed, opener): (&Item, Sealed, &WrappedKey),
+        recipients: &[WrappedKey],
+    ) -> Result<Item, SealError> {
+        let data_key = authenticate(item, &sealed, 0, &opener.key).unwrap();
+        let prepared = prepare_rewrap(schema, suite, item, Box::new(sealed), data_key)?;
+        rewrap(item, &prepared, recipients)
+    }
+
+    #[test]
+    fn rewrapped_items_keep_their_ciphertexts_and_open_for_the_new_recipients_only() {
+        let same_fields = |version| {
+            let key = inspect::key_action(version);
+            schema(key, &[("name", Action::EncryptAndSign), ("tags", Action::EncryptAndSign), ("at", key)])
+        };
+        for (from, to) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+            for (old_suite, suite) in Suite::ALL.into_iter().flat_map(|old| Suite::ALL.map(|new| (old, new))) {
+                let old_recipient = recipient("k1");
+                let (before, after) = (same_fields(from), same_fields(to));
+                let old = sealed_for(&before, old_suite, &item(), std::slice::from_ref(&old_recipient));
+                let recipients = [recipient("k2"), recipient("k3")];
+                let sealed = inspected(&after, &old);
+                let new = rewrapped(&after, suite, (&old, sealed.clone(), &old_recipient), &recipients).unwrap();
+                let changed: Vec<&str> =
+                    new.iter().filter(|(name, value)| old.get(name) != Some(value)).map(|(name, _)| name).collect();
+                assert_eq!((changed, new.len()), (vec![FOOT, HEAD], old.len()));
+
+                let now = inspected(&after, &new);
+                assert_eq!((now.head.version, now.head.suite), (to, suite));
+                assert_eq!(now.head.message_id, sealed.head.message_id);
+                for (i, recipient) in recipients.iter().enumerate() {
+                    assert!(open(&new, &now, i, &recipient.key).unwrap().same(&item()), "{from} {to} {suite}");
+                }
+                assert_eq!(open(&new, &now, 0, &old_recipient.key), Err(OpenError::DataKey));
+                // A key pair signs one header only.
+                let public_key = |sealed: &Sealed| sealed.head.context.get(context::PUBLIC_KEY).map(str::to_owned);
+                assert!(!suite.signs() || public_key(&now) != public_key(&sealed));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_rewrapped() {
+        let (old, one) = (version_1(), recipient("k1"));
+        let sealed_item = sealed_for(&old, Suite::HmacSha384, &item(), std::slice::from_ref(&one));
+        let check = |name: &str, action: Action, expected: &str| {
+            let mut schema = version_1();
+            schema.actions.insert(name.into(), action);
+            let from = (&sealed_item, inspected(&old, &sealed_item), &one);
+            let error = rewrapped(&schema, Suite::HmacSha384, from, &[recipient("k2")]).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        };
+        check(
+            "tags",
+            Action::SignOnly,
+            "the attribute \"tags\" is ENCRYPT_AND_SIGN in the item and SIGN_ONLY in the job: only depth = \"reencrypt\" changes what is encrypted",
+        );
+        check(
+            "at",
+            Action::EncryptAndSign,
+            "the attribute \"at\" is SIGN_ONLY in the item and ENCRYPT_AND_SIGN in the job: only depth = \"reencrypt\" changes what is encrypted",
+        );
+        check("pk", Action::EncryptAndSign, "the key attribute \"pk\" must be SIGN_ONLY");
+
+        // Whatever was changed since the item was sealed is not given a valid footer.
+        for (name, value) in [("at", Value::Bool(false)), ("pk", Value::from("p2"))] {
+            let mut changed = sealed_item.clone();
+            changed.insert(name, value);
+            let sealed = inspected(&old, &changed);
+            assert!(authenticate(&changed, &sealed, 0, &one.key).is_err(), "{name}");
+        }
+        // What was written between is not what was prepared: ciphertexts of other values under the same data key and
+        // message id would have the same keys and nonces.
+        let sealed = inspected(&old, &sealed_item);
+        let data_key = authenticate(&sealed_item, &sealed, 0, &one.key).unwrap();
+        let prepared =
+            prepare_rewrap(&old, Suite::HmacSha384, &sealed_item, Box::new(sealed), data_key.clone()).unwrap();
+        let mut other = sealed_item.clone();
+        other.insert("name", Value::Binary([&[0, 1][..], &[5; 40]].concat()));
+        let new = rewrap(&other, &prepared, &[recipient("k2")]).unwrap();
+        assert!(prepared.keeps(&other, &new, &inspected(&old, &new), &data_key));
+        assert!(!prepared.keeps(&sealed_item, &new, &inspected(&old, &new), &data_key));
+        let fresh = sealed_for(&old, Suite::HmacSha384, &item(), &[recipient("k2")]);
+        assert!(!prepared.keeps(&fresh, &fresh, &inspected(&old, &fresh), &data_key));
+        assert!(!prepared.keeps(&sealed_item, &sealed_item, &inspected(&old, &sealed_item), &Secret::random()));
     }
 
     #[test]

@@ -70,6 +70,19 @@ pub enum OpenError {
 /// # Errors
 /// [`OpenError`] saying what does not verify. Nothing is released then.
 pub fn open(item: &Item, sealed: &Sealed, edk: usize, key: &Secret) -> Result<Item, OpenError> {
+    let (_, keys) = unlock(item, sealed, edk, key)?;
+    decrypt(item, sealed, &keys)
+}
+
+/// Verifies an item as [`open`] does, and decrypts nothing of it. Gives back its data key.
+///
+/// # Errors
+/// [`OpenError`] saying what does not verify.
+pub fn authenticate(item: &Item, sealed: &Sealed, edk: usize, key: &Secret) -> Result<Secret, OpenError> {
+    unlock(item, sealed, edk, key).map(|(data_key, _)| data_key)
+}
+
+fn unlock(item: &Item, sealed: &Sealed, edk: usize, key: &Secret) -> Result<(Secret, ItemKeys), OpenError> {
     let recipient = RecipientKeys::new(key);
     let wrapped = sealed.head.edks.get(edk).and_then(|found| found.data_key()).ok_or(OpenError::NoSuchKey(edk))?;
     let data_key = recipient.unwrap(wrapped, &sealed.aad).ok_or(OpenError::DataKey)?;
@@ -79,7 +92,7 @@ pub fn open(item: &Item, sealed: &Sealed, edk: usize, key: &Secret) -> Result<It
         return Err(OpenError::Commitment);
     }
     verify_foot(item, sealed, &recipient)?;
-    decrypt(item, sealed, &keys)
+    Ok((data_key, keys))
 }
 
 fn verify_foot(item: &Item, sealed: &Sealed, recipient: &RecipientKeys) -> Result<(), OpenError> {
@@ -103,7 +116,17 @@ fn verify_foot(item: &Item, sealed: &Sealed, recipient: &RecipientKeys) -> Resul
 }
 
 fn record(item: &Item, sealed: &Sealed) -> Result<[u8; super::record::TAG_BYTES], OpenError> {
-    let mut record = Record::new(sealed.head.bytes(), &sealed.aad);
+    record_under(sealed.head.bytes(), &sealed.aad, item, sealed)
+}
+
+/// The record of an item's attributes as they are stored, under this header and context.
+pub(super) fn record_under(
+    head: &[u8],
+    aad: &[u8],
+    item: &Item,
+    sealed: &Sealed,
+) -> Result<[u8; super::record::TAG_BYTES], OpenError> {
+    let mut record = Record::new(head, aad);
     let mut paths = Paths::new(&sealed.logical_table);
     for (name, action) in &sealed.fields {
         match (item.get(name), action) {

@@ -9,7 +9,7 @@ use super::head::{Draft, MESSAGE_ID_BYTES, TooLong, legend_byte};
 use super::inspect::{key_action, version};
 use super::keys::{ItemKeys, RecipientKeys};
 use super::path::{self, Paths};
-use super::record::{Record, tag};
+use super::record::{Record, TAG_BYTES, tag};
 use super::value::{self, TYPE_ID_BYTES, ValueError};
 use super::{FOOT, HEAD};
 use crate::crypto::{EncryptionContext, EphemeralKey, SIGNATURE_BYTES, Secret, Suite, WrappedKey, aead};
@@ -82,6 +82,22 @@ pub enum SealError {
     /// No recipient, or more than fit.
     #[error("{0} recipients; an item has 1 to 255")]
     Recipients(usize),
+    /// An attribute is encrypted and should not be, or the other way round; wrapping its item's key anew changes neither.
+    #[error(
+        "the attribute \"{name}\" is {} in the item and {} in the job: only depth = \"reencrypt\" changes what is encrypted",
+        found.name(), wanted.name()
+    )]
+    Kept {
+        /// The attribute.
+        name: String,
+        /// Its action in the item.
+        found: Action,
+        /// Its action in the schema.
+        wanted: Action,
+    },
+    /// The item is not the one that was inspected.
+    #[error("the item is not as it was inspected")]
+    NotInspected,
     /// No key pair or signature could be made.
     #[error("the item could not be signed: the cryptographic library failed")]
     Signature,
@@ -103,7 +119,7 @@ pub struct Prepared {
     logical_table: String,
     /// The signed attributes, in the order of their canonical paths.
     fields: Vec<Field>,
-    signer: Option<(EphemeralKey, String)>,
+    signer: Option<Signer>,
 }
 
 struct Field {
@@ -143,26 +159,88 @@ pub fn prepare(schema: &Schema, suite: Suite, item: &Item) -> Result<Prepared, S
         }
     }
     fields.sort_unstable_by(|a, b| path::order(&a.name, &b.name));
-    let value_of = |name: &str| item.get(name);
-    let mut context = if version == 1 {
-        context::version_1(schema, value_of)?
-    } else {
-        let included = schema.actions.iter().filter(|(_, action)| **action == key_action(version));
-        context::version_2(schema, included.map(|(name, _)| name.as_str()).collect(), value_of)?
-    };
-    let signer = if suite.signs() {
-        let key = EphemeralKey::generate().map_err(|_| SealError::Signature)?;
-        let public_key = context::public_key_text(&key.point());
-        context.insert(context::PUBLIC_KEY, public_key.clone());
-        Some((key, public_key))
-    } else {
-        None
-    };
+    let mut context = context_of(schema, version, item)?;
+    let signer = Signer::for_suite(suite, &mut context)?;
     let aad = context.serialize().ok_or(ContextError::TooLong)?;
     Ok(Prepared { context, version, suite, aad, logical_table: schema.logical_table.clone(), fields, signer })
 }
 
-fn check_keys(schema: &Schema, version: u8, item: &Item) -> Result<(), SealError> {
+/// The encryption context of an item that is sealed under this schema, but for the key that verifies its signature.
+pub(super) fn context_of(schema: &Schema, version: u8, item: &Item) -> Result<EncryptionContext, ContextError> {
+    let value_of = |name: &str| item.get(name);
+    if version == 1 {
+        context::version_1(schema, value_of)
+    } else {
+        let included = schema.actions.iter().filter(|(_, action)| **action == key_action(version));
+        context::version_2(schema, included.map(|(name, _)| name.as_str()).collect(), value_of)
+    }
+}
+
+/// The key pair of one signature, and the public key as header and context have it.
+pub(super) struct Signer {
+    key: EphemeralKey,
+    public_key: String,
+}
+
+impl Signer {
+    /// A fresh key pair where the suite signs, its public key added to the context.
+    pub(super) fn for_suite(suite: Suite, context: &mut EncryptionContext) -> Result<Option<Self>, SealError> {
+        if !suite.signs() {
+            return Ok(None);
+        }
+        let key = EphemeralKey::generate().map_err(|_| SealError::Signature)?;
+        let public_key = context::public_key_text(&key.point());
+        context.insert(context::PUBLIC_KEY, public_key.clone());
+        Ok(Some(Self { key, public_key }))
+    }
+}
+
+/// A header, and what makes its footer.
+pub(super) struct Envelope {
+    /// The header as it is stored.
+    pub(super) head: Vec<u8>,
+    pub(super) keys: ItemKeys,
+    recipients: Vec<RecipientKeys>,
+}
+
+impl Envelope {
+    /// Wraps the data key for every recipient under the context, and writes the header with its commitment.
+    pub(super) fn new(
+        (version, suite): (u8, Suite),
+        (data_key, message_id): (&Secret, &[u8; MESSAGE_ID_BYTES]),
+        legend: impl Iterator<Item = Action>,
+        (aad, signer): (&[u8], Option<&Signer>),
+        recipients: &[WrappedKey],
+    ) -> Result<Self, SealError> {
+        if !(1..=RECIPIENTS_MAX).contains(&recipients.len()) {
+            return Err(SealError::Recipients(recipients.len()));
+        }
+        let keys = ItemKeys::new(data_key, message_id);
+        let recipient_keys: Vec<RecipientKeys> = recipients.iter().map(|one| RecipientKeys::new(&one.key)).collect();
+        let wrapped: Vec<_> =
+            recipients.iter().zip(&recipient_keys).map(|(one, keys)| (one, keys.wrap(data_key, aad))).collect();
+        let legend: Vec<u8> = legend.filter_map(legend_byte).collect();
+        let public_key = signer.map(|signer| signer.public_key.as_str());
+        let mut head = Draft { version, suite, message_id, legend: &legend, public_key, keys: &wrapped }.write()?;
+        let commitment = keys.commitment(&head);
+        head.extend_from_slice(&commitment);
+        Ok(Self { head, keys, recipients: recipient_keys })
+    }
+
+    /// The footer that authenticates a record: the tag of each recipient, and the signature.
+    pub(super) fn foot(&self, record: &[u8; TAG_BYTES], signer: Option<&Signer>) -> Result<Vec<u8>, SealError> {
+        let mut foot = Vec::with_capacity(self.recipients.len() * TAG_BYTES + SIGNATURE_BYTES);
+        for recipient in &self.recipients {
+            foot.extend_from_slice(&tag(&recipient.mac, record));
+        }
+        if let Some(signer) = signer {
+            foot.extend_from_slice(&signer.key.sign(record).map_err(|_| SealError::Signature)?);
+        }
+        Ok(foot)
+    }
+}
+
+pub(super) fn check_keys(schema: &Schema, version: u8, item: &Item) -> Result<(), SealError> {
     for name in schema.keys.iter() {
         match item.get(name) {
             None => return Err(KeyError::Missing { name: name.to_owned() }.into()),
@@ -178,7 +256,7 @@ fn check_keys(schema: &Schema, version: u8, item: &Item) -> Result<(), SealError
 }
 
 /// The action of an attribute, `None` if it stays outside the signature.
-fn signed_action(schema: &Schema, name: &str) -> Result<Option<Action>, SealError> {
+pub(super) fn signed_action(schema: &Schema, name: &str) -> Result<Option<Action>, SealError> {
     let named = || name.to_owned();
     match (schema.in_scope(name), schema.action(name)) {
         (false, None | Some(Action::DoNothing)) => Ok(None),
@@ -214,31 +292,13 @@ pub fn seal(
     recipients: &[WrappedKey],
 ) -> Result<Item, SealError> {
     let Prepared { version, suite, aad, logical_table, mut fields, signer, .. } = prepared;
-    if !(1..=RECIPIENTS_MAX).contains(&recipients.len()) {
-        return Err(SealError::Recipients(recipients.len()));
-    }
-    let keys = ItemKeys::new(data_key, &message_id);
-    let recipient_keys: Vec<RecipientKeys> = recipients.iter().map(|one| RecipientKeys::new(&one.key)).collect();
-    let wrapped: Vec<_> =
-        recipients.iter().zip(&recipient_keys).map(|(one, keys)| (one, keys.wrap(data_key, &aad))).collect();
-    let legend: Vec<u8> = fields.iter().filter_map(|field| legend_byte(field.action)).collect();
-    let public_key = signer.as_ref().map(|(_, text)| text.as_str());
-    let mut head =
-        Draft { version, suite, message_id: &message_id, legend: &legend, public_key, keys: &wrapped }.write()?;
-    let commitment = keys.commitment(&head);
-    head.extend_from_slice(&commitment);
-
-    let mut record = Record::new(&head, &aad);
-    encrypt(&mut fields, &keys, &logical_table, &mut record);
-    let record = record.finish();
-    let mut foot = Vec::with_capacity(recipients.len() * super::record::TAG_BYTES + SIGNATURE_BYTES);
-    for recipient in &recipient_keys {
-        foot.extend_from_slice(&tag(&recipient.mac, &record));
-    }
-    if let Some((key, _)) = &signer {
-        foot.extend_from_slice(&key.sign(&record).map_err(|_| SealError::Signature)?);
-    }
-    Ok(assemble(item, fields, head, foot))
+    let legend = fields.iter().map(|field| field.action);
+    let (keys, signed) = ((data_key, &message_id), (aad.as_slice(), signer.as_ref()));
+    let envelope = Envelope::new((version, suite), keys, legend, signed, recipients)?;
+    let mut record = Record::new(&envelope.head, &aad);
+    encrypt(&mut fields, &envelope.keys, &logical_table, &mut record);
+    let foot = envelope.foot(&record.finish(), signer.as_ref())?;
+    Ok(assemble(item, fields, envelope.head, foot))
 }
 
 /// Encrypts in place what is to be encrypted, and adds every field to the record.

@@ -8,6 +8,7 @@ mod follow;
 mod ground;
 mod mixed;
 mod passes;
+mod rotate;
 mod stop;
 mod tail;
 mod world;

@@ -12,7 +12,7 @@ use crate::format::dbesdk::{self, Inspection};
 use crate::format::{Action, Schema, Unsigned};
 use crate::item::{Item, Key, KeyNames, Number, Value};
 use crate::keyring::{Keyring, RawAes};
-use crate::migration::{Failure, FailureKind, Policy, Rewrite, Target, Verdict};
+use crate::migration::{Depth, Failure, FailureKind, Policy, Rewrite, Target, Verdict};
 use crate::pipeline::{Event, Observer, Ports, Report, RunError, Settings, Stop, run};
 use crate::store::{Journal, Table};
 use crate::testing::{Call, FaultyTable, MemoryJournal, MemoryTable, TableFault};
@@ -51,6 +51,7 @@ impl World {
                 accept_plaintext: true,
                 accept_dbesdk: true,
                 target: Target::Dbesdk { suite: Suite::HmacSha384, recipients: keyring.recipients().to_vec() },
+                depth: Depth::Reencrypt,
             },
             keyring,
             sources: Vec::new(),

@@ -15,7 +15,7 @@ use super::world::{Act, Form, SECRET, UNNAMED, What, When, World, number_value};
 use crate::crypto::{Secret, Wanted};
 use crate::format::dbesdk::{self, FOOT, Inspection};
 use crate::item::{Item, Key, Value};
-use crate::migration::{Failure, LineageChange, LineageRows, Policy, Rewrite, Target, Verdict};
+use crate::migration::{Depth, Failure, LineageChange, LineageRows, Policy, Rewrite, Target, Verdict};
 use crate::pipeline::{Event, Observer};
 use crate::store::{Checkpoint, Commit, Cursor, Journal, JournalError, Pass, Record, Scan};
 use crate::testing::{MemoryJournal, MemoryShards, MemoryTable, View};
@@ -820,5 +820,11 @@ pub(super) fn policy(world: &World) -> Policy {
         super::Job::Unseal => Target::Plaintext,
         _ => Target::Dbesdk { suite: world.suite(), recipients: vec![Wanted::exactly(super::keys::recipient("new"))] },
     };
-    Policy { schema: world.schema(Form::New), accept_plaintext: true, accept_dbesdk: true, target }
+    Policy {
+        schema: world.schema(Form::New),
+        accept_plaintext: true,
+        accept_dbesdk: true,
+        target,
+        depth: Depth::Reencrypt,
+    }
 }

@@ -7,7 +7,7 @@ use reseal::crypto::{Secret, Suite, WrappedKey};
 use reseal::format::dbesdk::{self, FOOT, HEAD, Inspection};
 use reseal::format::{Action, Schema, Unsigned};
 use reseal::item::{Item, KeyNames, Number, Value};
-use reseal::migration::{Policy, Target};
+use reseal::migration::{Depth, Policy, Target};
 
 /// A sealed item and what it was before.
 struct Sealed {
@@ -100,7 +100,10 @@ fn open(item: &Item) -> Option<Item> {
     let schema = schema(1);
     let recipients = Vec::new();
     let target = Target::Dbesdk { suite: Suite::EcdsaP384, recipients };
-    drop(Policy { schema: schema.clone(), accept_plaintext: true, accept_dbesdk: true, target }.classify(item));
+    drop(
+        Policy { schema: schema.clone(), accept_plaintext: true, accept_dbesdk: true, target, depth: Depth::Reencrypt }
+            .classify(item),
+    );
     let Ok(Inspection::Sealed(sealed)) = dbesdk::inspect(&schema, item) else { return None };
     drop(format!("{sealed:?}"));
     let edks = 0..sealed.head.edks.len().min(4);
