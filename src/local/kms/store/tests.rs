@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 
 use super::*;
 
+const REGION: &str = "us-east-1";
 const DAY: u64 = 24 * 60 * 60;
 
 struct World {
@@ -15,11 +16,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { store: Store::new("us-east-1"), rng: StdRng::seed_from_u64(1), now: Duration::from_hours(500_000) }
+        Self { store: Store::new(), rng: StdRng::seed_from_u64(1), now: Duration::from_hours(500_000) }
     }
 
     fn call(&mut self, operation: &str, request: &Value) -> Result<Value, KmsError> {
-        self.store.call(operation, request, self.now, &mut self.rng)
+        self.store.call(REGION, operation, request, self.now, &mut self.rng)
     }
 
     fn key(&mut self) -> String {
@@ -55,7 +56,7 @@ fn a_key_is_gone_when_its_waiting_period_ends_and_not_before() {
 fn the_rate_is_kept_in_any_second_and_spares_administration() {
     let mut world = World::new();
     let key = world.key();
-    world.store.rules().limit(Some(2.0), world.now);
+    world.store.rules(REGION).limit(Some(2.0), world.now);
     let granted = |world: &mut World| world.data_key(&key, &json!({})).map(|_| ());
     assert_eq!(granted(&mut world), Ok(()));
     assert_eq!(granted(&mut world), Ok(()));
@@ -69,7 +70,7 @@ fn the_rate_is_kept_in_any_second_and_spares_administration() {
     assert_eq!(refusal(granted(&mut world)), "ThrottlingException");
     world.now -= Duration::from_hours(1);
     assert_eq!(refusal(granted(&mut world)), "ThrottlingException");
-    world.store.rules().limit(None, world.now);
+    world.store.rules(REGION).limit(None, world.now);
     assert_eq!(granted(&mut world), Ok(()));
 }
 
@@ -80,7 +81,7 @@ fn a_denial_reaches_what_it_names_and_nothing_else() {
         let (first, second) = (world.key(), world.key());
         let blob = world.data_key(&first, &json!({ "tenant": "t1", "table": "x" })).unwrap();
         let denial = Denial { key_id: denial.key_id.map(|_| first.clone()), ..denial };
-        world.store.deny(denial.clone()).unwrap();
+        world.store.deny(REGION, denial.clone()).unwrap();
         let decrypt = json!({ "CiphertextBlob": blob, "EncryptionContext": { "tenant": "t1", "table": "x" } });
         let found = [
             world.call("Decrypt", &decrypt).map(|_| ()),
@@ -90,7 +91,7 @@ fn a_denial_reaches_what_it_names_and_nothing_else() {
         ];
         let expect = denied.map(|denied| denied.then_some("AccessDeniedException"));
         assert_eq!(found.map(|found| found.err().map(|error| error.exception.name())), expect, "{denial:?}");
-        world.store.rules().allow_all();
+        world.store.rules(REGION).allow_all();
         world.call("Decrypt", &decrypt).unwrap();
     }
     let text = |text: &str| Some(text.to_owned());
@@ -107,23 +108,29 @@ fn a_denial_reaches_what_it_names_and_nothing_else() {
 
 #[test]
 fn a_denial_of_nothing_known_is_refused() {
-    let mut store = Store::new("us-east-1");
+    let mut store = Store::new();
     let text = |text: &str| Some(text.to_owned());
-    assert_eq!(refusal(store.deny(Denial { operation: text("Decript"), ..Denial::default() })), "ValidationException");
-    assert_eq!(refusal(store.deny(Denial { key_id: text("alias/x"), ..Denial::default() })), "NotFoundException");
+    assert_eq!(
+        refusal(store.deny(REGION, Denial { operation: text("Decript"), ..Denial::default() })),
+        "ValidationException"
+    );
+    assert_eq!(
+        refusal(store.deny(REGION, Denial { key_id: text("alias/x"), ..Denial::default() })),
+        "NotFoundException"
+    );
 }
 
 #[test]
 fn every_request_counts_even_when_refused() {
     let mut world = World::new();
     let key = world.key();
-    world.store.rules().limit(Some(1.0), world.now);
+    world.store.rules(REGION).limit(Some(1.0), world.now);
     for _ in 0..3 {
         world.data_key(&key, &json!({})).ok();
     }
-    assert_eq!(world.store.rules().requests().get("GenerateDataKey"), Some(&3));
+    assert_eq!(world.store.rules(REGION).requests().get("GenerateDataKey"), Some(&3));
     assert_eq!(refusal(world.call("Nonsense", &json!({}))), "UnknownOperationException");
-    assert_eq!(world.store.rules().requests().len(), 2, "names that are none are not kept");
+    assert_eq!(world.store.rules(REGION).requests().len(), 2, "names that are none are not kept");
 }
 
 #[test]
@@ -145,6 +152,6 @@ fn requests_are_read_strictly() {
         "SerializationException",
     );
     check("ListKeys", &json!({ "Limit": -1 }), "ValidationException");
-    check("CreateKey", &json!({ "MultiRegion": true }), "UnsupportedOperationException");
+    check("CreateKey", &json!({ "KeyUsage": "SIGN_VERIFY" }), "UnsupportedOperationException");
     check("CreateKey", &json!({ "Policy": "{}" }), "ValidationException");
 }
