@@ -206,7 +206,9 @@ fn what_is_out_of_place_is_named() {
     check(
         "cli/run.rs",
         "use aws_sdk_kms::Client;",
-        &["cli/run.rs names aws_sdk_, which is at home in aws/, store/dynamo, keyring/kms, keyring/keystore, cli/demo, local/"],
+        &[
+            "cli/run.rs names aws_sdk_, which is at home in aws/, store/dynamo, keyring/kms, keyring/keystore, cli/demo, local/",
+        ],
     );
     check("item/mod.rs", "/// As [`crate::store::Table`] says.\n#[cfg(test)]\nmod tests { use crate::cli; }", &[]);
     check("format/mod.rs", "let an_instant = MyInstant::first();", &[]);

@@ -7,7 +7,9 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Builder;
 
-use super::args::{CreateKeyStoreArgs, KeyStoreArgs, KeyStoreCommand, NewBranchKeyArgs, ReadersArg, RewrapArgs, RotateArgs};
+use super::args::{
+    CreateKeyStoreArgs, KeyStoreArgs, KeyStoreCommand, NewBranchKeyArgs, ReadersArg, RewrapArgs, RotateArgs,
+};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
@@ -66,12 +68,13 @@ async fn create(args: &CreateKeyStoreArgs) -> Result<Exit, Failure> {
         Created::Made(arn) => (true, arn),
         Created::There(arn) => (false, arn),
     };
-    let text = match made {
-        true => format!(
+    let text = if made {
+        format!(
             "made {arn}; it takes DynamoDB some seconds. Switch on point-in-time recovery and deletion protection: without \
              its rows nothing opens that was sealed under them"
-        ),
-        false => format!("the key store {arn} is there already"),
+        )
+    } else {
+        format!("the key store {arn} is there already")
     };
     tell(&args.store, &text, &json!({ "table": table, "arn": arn, "made": made, "executed": true }))?;
     Ok(Exit::Done)
@@ -80,7 +83,8 @@ async fn create(args: &CreateKeyStoreArgs) -> Result<Exit, Failure> {
 async fn new_branch_key(args: &NewBranchKeyArgs) -> Result<Exit, Failure> {
     let key = KeyArn::parse(&args.kms_key_arn)?;
     let custom = custom(&args.context)?;
-    let id = args.branch_key_id.clone().unwrap_or_else(|| Builder::from_random_bytes(rand::random()).into_uuid().into());
+    let id =
+        args.branch_key_id.clone().unwrap_or_else(|| Builder::from_random_bytes(rand::random()).into_uuid().into());
     let store = open(&args.store, KeyStoreReaders::Strict(key.clone()), Some(&key)).await?;
     if !args.execute {
         let id = args.branch_key_id.as_deref().unwrap_or("with a random UUID for an id");
@@ -150,7 +154,9 @@ fn unknown_outcome(error: KeyStoreError, id: &str) -> Failure {
         KeyStoreError::Service { class: KeyringClass::Transient | KeyringClass::Throttled, .. } => Failure::new(
             Exit::Fatal,
             error,
-            format!("look first with `reseal keystore describe --branch-key-id {id}`: it may have been done; then try again"),
+            format!(
+                "look first with `reseal keystore describe --branch-key-id {id}`: it may have been done; then try again"
+            ),
         ),
         error => error.into(),
     }
@@ -181,7 +187,8 @@ async fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
             ids.len(),
             to.as_str()
         );
-        let answer = json!({ "branch_keys": ids.len(), "rows": rows.len(), "rows_to_move": pending, "executed": false });
+        let answer =
+            json!({ "branch_keys": ids.len(), "rows": rows.len(), "rows_to_move": pending, "executed": false });
         tell(&args.store, &text, &answer)?;
         return Ok(Exit::Done);
     }

@@ -134,7 +134,9 @@ pub enum Refusal {
     #[error("kms_key_arn names the only key that is trusted, so there is nothing to filter")]
     FilterOfOneKey,
     /// Neither one branch key nor an attribute that names it.
-    #[error("a hierarchy keyring takes exactly one of branch_key_id and branch_key_attribute (branch_keys goes with it)")]
+    #[error(
+        "a hierarchy keyring takes exactly one of branch_key_id and branch_key_attribute (branch_keys goes with it)"
+    )]
     BranchKey,
     /// An attribute that is not part of the encryption context.
     #[error("the attribute \"{0}\" is not part of the encryption context, which is all that a keyring sees of an item")]
@@ -208,7 +210,8 @@ impl Refusal {
             }
             Self::KeyRegion { .. } => "leave region out: it is the key's".to_owned(),
             Self::KeyStoreReaders => {
-                "name one as your readers do: kms_key_arn = \"arn:...\", or key_store_readers = \"discovery\"".to_owned()
+                "name one as your readers do: kms_key_arn = \"arn:...\", or key_store_readers = \"discovery\""
+                    .to_owned()
             }
             Self::FilterOfOneKey => "leave partition and accounts out".to_owned(),
             Self::BranchKey => {

@@ -13,9 +13,7 @@ use futures::FutureExt as _;
 use uuid::Uuid;
 
 use super::keystore::{BranchKey, KeyStore, KeyStoreError};
-use super::{
-    Keyring, KeyringCall, KeyringClass, KeyringError, Matching, Recipient, Wanted, WrappedKey, WrappedRef,
-};
+use super::{Keyring, KeyringCall, KeyringClass, KeyringError, Matching, Recipient, Wanted, WrappedKey, WrappedRef};
 use crate::crypto::{EncryptionContext, Secret};
 use crate::format::dbesdk;
 use crate::item::Value;
@@ -154,17 +152,18 @@ impl Hierarchy {
             Some(Value::Number(number)) => number.canonical(),
             Some(_) => return Err(refuse("and is neither text nor number; give the item one")),
             None => {
-                return Err(refuse("and the encryption context lacks it; give the item the attribute, and make it a \
-                                   key or SIGN_AND_INCLUDE_IN_ENCRYPTION_CONTEXT"));
+                return Err(refuse(
+                    "and the encryption context lacks it; give the item the attribute, and make it a \
+                                   key or SIGN_AND_INCLUDE_IN_ENCRYPTION_CONTEXT",
+                ));
             }
         };
-        if ids.is_empty() {
-            return Ok(text).and_then(|id| match id.is_empty() {
-                true => Err(refuse("and is empty; give the item one")),
-                false => Ok(id),
-            });
+        match ids.get(&text) {
+            Some(id) => Ok(id.clone()),
+            None if !ids.is_empty() => Err(refuse("and its value is not among branch_keys; add it there")),
+            None if text.is_empty() => Err(refuse("and is empty; give the item one")),
+            None => Ok(text),
         }
-        ids.get(&text).cloned().ok_or_else(|| refuse("and its value is not among branch_keys; add it there"))
     }
 
     fn name(&self) -> String {
