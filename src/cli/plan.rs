@@ -124,8 +124,8 @@ fn estimate(plan: &Plan, census: &Census) -> Estimate {
     let rewritten = items * share(census.plaintext + census.sealed, census.items);
     let write_units = rewritten * per_item;
     let opened = items * share(census.sealed, census.items);
-    let (opens, seals) = plan.job.kms();
-    let kms_requests = if opens { opened } else { 0.0 } + if seals { rewritten } else { 0.0 };
+    let (opens, seals) = plan.job.kms_requests();
+    let kms_requests = opened * f64::from(opens) + rewritten * f64::from(seals);
     let time = |units: f64, budget: Option<NonZeroU32>| budget.map_or(0.0, |rate| units / f64::from(rate.get()));
     let seconds = (time(read_units / 2.0, plan.settings.read_units))
         .max(time(write_units, plan.settings.write_units))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::aws::AwsConfig;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::job::{Job, Target};
+use crate::cli::job::{Job, KeyringSettings, Target};
 use crate::cli::preflight::{self, Findings, Objection};
 use crate::migration::{Fingerprint, Policy};
 use crate::pipeline::{Pool, Settings};
@@ -149,7 +149,7 @@ fn fingerprint(job: &Job, facts: &TableFacts) -> Fingerprint {
             fields.push(("depth".to_owned(), depth.name().to_owned()));
         }
     }
-    let sources = job.source.keyrings.iter().map(super::job::KeyringSettings::in_words);
+    let sources = job.source.keyrings.iter().map(KeyringSettings::in_words);
     fields.push(("source keys".to_owned(), sources.collect::<Vec<_>>().join(", ")));
     let actions = job.schema.actions.iter();
     fields.extend(actions.map(|(name, action)| (format!("action of {name}"), action.name().to_owned())));

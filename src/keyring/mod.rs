@@ -6,7 +6,9 @@
 mod hierarchy;
 mod keystore;
 mod kms;
+mod multi;
 mod raw;
+mod secrets;
 
 use async_trait::async_trait;
 
@@ -17,8 +19,10 @@ pub use hierarchy::{BranchKeyId, Hierarchy, KeepBranchKeys};
 pub use keystore::{
     Created, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders, Moved, ROWS_MAX, RowFacts, RowProblem,
 };
-pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
-pub use raw::{RawAes, RawAesError};
+pub use kms::{DiscoveryFilter, KeyArn, KeyArnError, KeyRefused, KmsDiscovery, KmsKeyring, KmsRsa, KmsRsaPadding};
+pub use multi::MultiKeyring;
+pub use raw::{RawAes, RawKeyError, RawRsa};
+pub use secrets::{SecretError, SecretValue, read_secret};
 
 /// What is asked of a keyring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -6,5 +6,6 @@ mod bench;
 mod keystore;
 mod progress;
 mod refusals;
+mod rotate;
 mod round_trip;
 mod stream;

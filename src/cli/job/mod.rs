@@ -2,6 +2,7 @@
 //! offline. What needs the table or a key to be judged (indexes, TTL, key state) is judged later.
 
 mod hierarchy;
+mod key;
 mod keyring;
 mod readiness;
 mod refusal;
@@ -18,7 +19,8 @@ use crate::format::Schema;
 use crate::migration::{self, Depth, OnMixed, Policy};
 
 pub use hierarchy::HierarchySettings;
-pub use keyring::{KeySource, KeySourceError, KeyringSettings};
+pub use key::{KeySource, KeySourceError};
+pub use keyring::KeyringSettings;
 pub use readiness::{NotReady, Statements};
 pub use refusal::{Place, Refusal};
 
@@ -154,12 +156,15 @@ impl JobError {
 }
 
 impl Job {
-    /// Whether KMS is asked to open items, and whether to seal them.
+    /// Requests to KMS for one item: to open it at most, and to seal it.
     #[must_use]
-    pub fn kms(&self) -> (bool, bool) {
-        let kms = |keyring: &KeyringSettings| matches!(keyring, KeyringSettings::AwsKms { .. });
-        let seals = matches!(&self.target, Target::Dbesdk { keyring, .. } if kms(keyring));
-        (seals || self.source.keyrings.iter().any(kms), seals)
+    pub fn kms_requests(&self) -> (u32, u32) {
+        let (target, seals) = match &self.target {
+            Target::Plaintext => (0, 0),
+            Target::Dbesdk { keyring, .. } => keyring.kms_requests(),
+        };
+        let sources = self.source.keyrings.iter().map(|keyring| keyring.kms_requests().0);
+        (sources.fold(target, u32::max), seals)
     }
 
     /// Reads a job file. Paths in it are relative to its folder.
@@ -256,11 +261,13 @@ fn target(root: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Target, 
             });
             let keyring =
                 keyring.ok_or_else(|| Fault { place: section.place().clone(), refusal: Refusal::NoTargetKeyring })?;
-            Ok(Target::Dbesdk {
-                suite: suite.transpose()?.map_or(Suite::EcdsaP384, |suite| suite.value),
-                keyring: KeyringSettings::read(&keyring, folder, schema)?,
-                depth: depth.map(read_depth).transpose()?.unwrap_or_default(),
-            })
+            let suite = suite.transpose()?.map_or(Suite::EcdsaP384, |suite| suite.value);
+            let depth = depth.map(read_depth).transpose()?.unwrap_or_default();
+            let settings = KeyringSettings::read(&keyring, folder, schema)?;
+            match settings.demand_target(suite) {
+                Ok(()) => Ok(Target::Dbesdk { suite, keyring: settings, depth }),
+                Err(refusal) => Err(Fault { place: keyring.place().clone(), refusal }),
+            }
         }
         PLAINTEXT => {
             let extra =

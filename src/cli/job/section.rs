@@ -65,6 +65,11 @@ impl<'a> Section<'a> {
         Place { field, line: 1 + before.matches('\n').count() }
     }
 
+    /// Where a key stands, if it is there.
+    pub(super) fn place_of_field(&self, key: &str) -> Option<Place> {
+        self.get(key).map(|found| found.place)
+    }
+
     fn get(&self, key: &str) -> Option<At<&'a DeValue<'a>>> {
         let (name, value) = self.table.iter().find(|(name, _)| name.get_ref() == key)?;
         Some(At { value: value.get_ref(), place: self.place_of(key, &name.span()) })

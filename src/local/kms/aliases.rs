@@ -35,6 +35,7 @@ impl Region {
     pub(super) fn update_alias(&mut self, call: Call<'_>) -> Result<Value, KmsError> {
         let name = alias_name(call)?;
         let alias = self.alias(name)?.clone();
+        self.authorize(call.name, self.keys.get(&alias.target), &EncryptionContext::default())?;
         let target = self.target(call)?;
         let matter = |id| self.keys.get(&id).map(|key| discriminant(&key.matter));
         if matter(alias.target) != matter(target) {

@@ -6,6 +6,8 @@ use aws_lc_rs::rsa::{
     KeySize, OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPrivateDecryptingKey,
     OaepPublicEncryptingKey, PrivateDecryptingKey,
 };
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::algorithm::Algorithm;
@@ -67,6 +69,14 @@ impl RsaKey {
         let private = PrivateDecryptingKey::from_pkcs8(document).ok()?;
         let size = RsaSize::ALL.into_iter().find(|size| size.bits() == private.key_size_bits())?;
         Some(Self { private, size })
+    }
+
+    /// The pair in a PEM text of a PKCS#8 document, under the same conditions.
+    pub(super) fn from_pem(text: &str) -> Option<Self> {
+        let (_, rest) = text.split_once("-----BEGIN PRIVATE KEY-----")?;
+        let (body, _) = rest.split_once("-----END PRIVATE KEY-----")?;
+        let digits: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
+        Self::from_pkcs8(&Zeroizing::new(STANDARD.decode(&*digits).ok()?))
     }
 
     /// The pair as PKCS#8 (DER); wiped when dropped.

@@ -110,12 +110,12 @@ impl LocalKms {
         Ok(answer["KeyMetadata"]["Arn"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Makes an RSA key of a pair that is known beforehand, given as PKCS#8 (DER), and returns its ARN.
+    /// Makes an RSA key of a pair that is known beforehand, given as PEM (`PRIVATE KEY`), and returns its ARN.
     ///
     /// # Errors
     /// As [`Store::import_rsa`].
-    pub fn import_rsa(&self, pkcs8: &[u8]) -> Result<String, KmsError> {
-        self.change(|store| store.import_rsa(&self.region, pkcs8, now(), &mut rand::rng()))
+    pub fn import_rsa(&self, pem: &str) -> Result<String, KmsError> {
+        self.change(|store| store.import_rsa(&self.region, pem, now(), &mut rand::rng()))
     }
 
     /// Denies requests from now on.

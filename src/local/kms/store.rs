@@ -122,16 +122,16 @@ impl Store {
     /// Makes an RSA key of a pair that is known beforehand, and returns its ARN.
     ///
     /// # Errors
-    /// `ValidationException` when the document is not PKCS#8 (DER) of an RSA key of 2048, 3072 or 4096 bits.
+    /// `ValidationException` when the text is not PEM of an RSA key of 2048, 3072 or 4096 bits in PKCS#8.
     pub fn import_rsa(
         &mut self,
         region: &str,
-        pkcs8: &[u8],
+        pem: &str,
         now: Duration,
         rng: &mut impl CryptoRng,
     ) -> Result<String, KmsError> {
-        let pair = RsaKey::from_pkcs8(pkcs8).ok_or_else(|| {
-            Exception::Validation.because("This is no PKCS#8 document (DER) of an RSA key of 2048, 3072 or 4096 bits.")
+        let pair = RsaKey::from_pem(pem).ok_or_else(|| {
+            Exception::Validation.because("This is no PEM text (PRIVATE KEY) of an RSA key of 2048, 3072 or 4096 bits.")
         })?;
         let key = Key::new(KeyId::random(false, rng), region, "", Matter::Rsa(pair), now);
         let arn = key.arn();

@@ -107,9 +107,88 @@ fn a_denial_reaches_what_it_names_and_nothing_else() {
 }
 
 #[test]
+fn every_operation_can_be_denied() {
+    fn check(permission: &str, operation: &str, request: impl Fn(&str, &str) -> Value) {
+        let mut world = World::new();
+        let primary = world.call("CreateKey", &json!({ "MultiRegion": true })).unwrap();
+        let key = primary["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
+        world.call("CreateAlias", &json!({ "AliasName": "alias/a", "TargetKeyId": key })).unwrap();
+        let blob = world.data_key(&key, &json!({})).unwrap();
+        let request = request(&key, &blob);
+        let deny = |permission: &str| Denial { operation: Some(permission.to_owned()), ..Denial::default() };
+        let other = if permission == "DescribeKey" { "ListKeys" } else { "DescribeKey" };
+        world.store.deny(REGION, deny(other)).unwrap();
+        let mut allowed = World { store: world.store.clone(), rng: StdRng::seed_from_u64(2), now: world.now };
+        world.store.deny(REGION, deny(permission)).unwrap();
+        assert_eq!(refusal(world.call(operation, &request)), "AccessDeniedException", "{permission}");
+        if operation != "CancelKeyDeletion" && operation != "GetPublicKey" {
+            allowed.call(operation, &request).unwrap();
+        }
+    }
+    let key_only = |key: &str, _: &str| json!({ "KeyId": key });
+    for operation in [
+        "CancelKeyDeletion",
+        "DescribeKey",
+        "DisableKey",
+        "EnableKey",
+        "GetKeyRotationStatus",
+        "GetPublicKey",
+        "ListKeyRotations",
+        "RotateKeyOnDemand",
+        "ScheduleKeyDeletion",
+    ] {
+        check(operation, operation, key_only);
+    }
+    for operation in ["CreateKey", "ListAliases", "ListKeys"] {
+        check(operation, operation, |_, _| json!({}));
+    }
+    for operation in ["GenerateDataKey", "GenerateDataKeyWithoutPlaintext"] {
+        check(operation, operation, |key, _| json!({ "KeyId": key, "NumberOfBytes": 8 }));
+    }
+    check("CreateAlias", "CreateAlias", |key, _| json!({ "AliasName": "alias/b", "TargetKeyId": key }));
+    check("UpdateAlias", "UpdateAlias", |key, _| json!({ "AliasName": "alias/a", "TargetKeyId": key }));
+    check("DeleteAlias", "DeleteAlias", |_, _| json!({ "AliasName": "alias/a" }));
+    check("Encrypt", "Encrypt", |key, _| json!({ "KeyId": key, "Plaintext": "AQ==" }));
+    check("Decrypt", "Decrypt", |_, blob| json!({ "CiphertextBlob": blob }));
+    check("ReplicateKey", "ReplicateKey", |key, _| json!({ "KeyId": key, "ReplicaRegion": "eu-west-1" }));
+    for permission in ["ReEncryptFrom", "ReEncryptTo"] {
+        check(permission, "ReEncrypt", |key, blob| json!({ "CiphertextBlob": blob, "DestinationKeyId": key }));
+    }
+}
+
+#[test]
+fn an_alias_goes_with_its_key_and_a_primary_key_stays_with_its_replicas() {
+    let mut world = World::new();
+    let key = world.call("CreateKey", &json!({ "MultiRegion": true })).unwrap();
+    let key = key["KeyMetadata"]["Arn"].as_str().unwrap().to_owned();
+    world.call("CreateAlias", &json!({ "AliasName": "alias/a", "TargetKeyId": key })).unwrap();
+    world.call("ReplicateKey", &json!({ "KeyId": key, "ReplicaRegion": "eu-west-1" })).unwrap();
+    let delete = |world: &mut World, region: &str| {
+        let request = json!({ "KeyId": key.replace(REGION, region), "PendingWindowInDays": 7 });
+        world.store.call(region, "ScheduleKeyDeletion", &request, world.now, &mut world.rng)
+    };
+    assert_eq!(refusal(delete(&mut world, REGION)), "UnsupportedOperationException");
+    delete(&mut world, "eu-west-1").unwrap();
+    world.now += Duration::from_secs(7 * DAY);
+    let described = world.call("DescribeKey", &json!({ "KeyId": "alias/a" })).unwrap();
+    assert_eq!(described["KeyMetadata"]["MultiRegionConfiguration"]["ReplicaKeys"], json!([]));
+    delete(&mut world, REGION).unwrap();
+    assert_eq!(
+        refusal(world.call("CreateAlias", &json!({ "AliasName": "alias/b", "TargetKeyId": key }))),
+        "KMSInvalidStateException"
+    );
+    world.now += Duration::from_secs(7 * DAY);
+    assert_eq!(world.call("ListAliases", &json!({})).unwrap()["Aliases"], json!([]));
+}
+
+#[test]
 fn a_denial_of_nothing_known_is_refused() {
     let mut store = Store::new();
     let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        refusal(store.deny(REGION, Denial { operation: text("ReEncrypt"), ..Denial::default() })),
+        "ValidationException"
+    );
     assert_eq!(
         refusal(store.deny(REGION, Denial { operation: text("Decript"), ..Denial::default() })),
         "ValidationException"
