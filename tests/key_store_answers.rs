@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
@@ -22,19 +23,19 @@ use time::OffsetDateTime;
 const ARN: &str = "arn:aws:kms:us-east-1:111122223333:key/a";
 const OTHER: &str = "arn:aws:kms:us-east-1:111122223333:key/b";
 
-/// Answers by operation: status and body. The operations that were asked for, in their order.
+/// Answers by operation: status and body. What was asked for, in its order.
 #[derive(Clone, Default)]
 struct Script {
     answers: Vec<(&'static str, u16, String)>,
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Mutex<Vec<(String, Json)>>>,
 }
 
-async fn answer(State(script): State<Script>, headers: HeaderMap) -> impl IntoResponse {
+async fn answer(State(script): State<Script>, headers: HeaderMap, request: Bytes) -> impl IntoResponse {
     let target = headers.get("x-amz-target").unwrap().to_str().unwrap();
     let operation = target.rsplit('.').next().unwrap().to_owned();
     // The last answer counts: what a case changes is added to what all share.
     let (_, status, body) = script.answers.iter().rfind(|(name, ..)| *name == operation).unwrap().clone();
-    script.asked.lock().unwrap().push(operation);
+    script.asked.lock().unwrap().push((operation, serde_json::from_slice(&request).unwrap()));
     (StatusCode::from_u16(status).unwrap(), [("content-type", "application/x-amz-json-1.0")], body)
 }
 
@@ -75,7 +76,14 @@ impl World {
     }
 
     fn wrote(&self) -> bool {
-        self.script.asked.lock().unwrap().iter().any(|operation| operation == "TransactWriteItems")
+        self.written().is_some()
+    }
+
+    /// The parts of the transaction, if there was one.
+    fn written(&self) -> Option<Json> {
+        let asked = self.script.asked.lock().unwrap();
+        let found = asked.iter().find(|(operation, _)| operation == "TransactWriteItems");
+        found.map(|(_, request)| request["TransactItems"].clone())
     }
 }
 
@@ -157,6 +165,45 @@ async fn transactions_that_are_not_done() {
         assert_eq!(service(&refused), expected, "{refused}");
         assert!(world.wrote());
     }
+}
+
+/// What is written takes the place of what was read, or of nothing.
+#[tokio::test]
+async fn each_write_is_conditional() {
+    let old = |put: &Json| {
+        let values = &put["ExpressionAttributeValues"];
+        put["ConditionExpression"] == "#enc = :enc AND #arn = :arn"
+            && put["ExpressionAttributeNames"] == json!({ "#enc": "enc", "#arn": "kms-arn" })
+            && *values == json!({ ":enc": active("orders")["enc"], ":arn": { "S": ARN } })
+    };
+    let absent = |part: &Json| {
+        part["ConditionExpression"] == "attribute_not_exists(#id)"
+            && part["ExpressionAttributeNames"] == json!({ "#id": "branch-key-id" })
+    };
+    let key = KeyArn::parse(ARN).unwrap();
+    let now = OffsetDateTime::UNIX_EPOCH;
+
+    let world = World::new(&[]).await;
+    KeyStoreAdmin::new(world.strict()).new_branch_key("orders", &key, &[].into(), now).await.unwrap();
+    let parts = world.written().unwrap();
+    let parts = parts.as_array().unwrap();
+    assert!(parts.len() == 3 && parts.iter().all(|part| absent(&part["Put"])), "{parts:?}");
+
+    let world = World::new(&[]).await;
+    KeyStoreAdmin::new(world.strict()).rotate("orders", now).await.unwrap();
+    let parts = world.written().unwrap();
+    assert!(parts.as_array().unwrap().len() == 2 && absent(&parts[0]["Put"]) && old(&parts[1]["Put"]), "{parts}");
+
+    let blob = json!({ "KeyId": OTHER, "SourceKeyId": ARN, "CiphertextBlob": "eA==" });
+    let key = json!({ "KeyId": OTHER, "Plaintext": "a2V5LWtleS1rZXkta2V5LWtleS1rZXkta2V5LWtleS0=" });
+    let world = World::new(&[("ReEncrypt", 200, blob), ("Decrypt", 200, key)]).await;
+    let store = world.store(KeyStoreReaders::Discovery { partition: None, accounts: Vec::new() });
+    KeyStoreAdmin::new(store).rewrap("orders", &KeyArn::parse(OTHER).unwrap()).await.unwrap();
+    let parts = world.written().unwrap();
+    let checks = [&parts[1]["ConditionCheck"], &parts[2]["ConditionCheck"]];
+    assert!(parts.as_array().unwrap().len() == 3 && old(&parts[0]["Put"]) && checks.into_iter().all(absent), "{parts}");
+    let kinds = checks.map(|check| check["Key"]["type"]["S"].as_str().unwrap());
+    assert_eq!(kinds, ["branch:MUTATION_LOCK", "branch:MUTATION_COMMITMENT"]);
 }
 
 #[tokio::test]

@@ -178,6 +178,13 @@ impl KeyStoreError {
         self.class(KeyringClass::Item) == KeyringClass::Item
     }
 
+    /// Whether a service may do better later. Of a change it is not known then whether it was made.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        let passing = [KeyringClass::Throttled, KeyringClass::Transient];
+        passing.contains(&self.class(KeyringClass::Item))
+    }
+
     /// What it means for a run: `row` where it concerns one row only.
     pub(super) fn class(&self, row: KeyringClass) -> KeyringClass {
         match self {
