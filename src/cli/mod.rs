@@ -9,6 +9,7 @@ mod habits;
 mod item;
 pub mod job;
 mod keyrings;
+mod keystore;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 #[cfg(feature = "local")]
@@ -59,6 +60,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Tail(args) => run::tail(args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Item(command) => item::run(command).await,
+        Command::KeyStore(command) => keystore::run(command).await,
         #[cfg(feature = "local")]
         Command::Demo(args) => demo::run(args).await,
         #[cfg(feature = "local")]

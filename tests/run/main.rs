@@ -5,5 +5,6 @@
 mod bench;
 mod progress;
 mod refusals;
+mod rotate;
 mod round_trip;
 mod stream;
