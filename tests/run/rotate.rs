@@ -110,8 +110,7 @@ fn reseal(bench: &Bench, arguments: &str, code: i32) -> Json {
 
 /// The edges of a complete directed graph in one walk: every ordered pair comes once.
 fn circuit(nodes: usize) -> Vec<usize> {
-    let mut unused: Vec<Vec<usize>> =
-        (0..nodes).map(|from| (0..nodes).filter(|to| *to != from).collect()).collect();
+    let mut unused: Vec<Vec<usize>> = (0..nodes).map(|from| (0..nodes).filter(|to| *to != from).collect()).collect();
     let (mut stack, mut walk) = (vec![0], Vec::new());
     while let Some(&node) = stack.last() {
         match unused[node].pop() {
