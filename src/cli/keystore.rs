@@ -68,12 +68,13 @@ async fn create(args: &CreateKeyStoreArgs) -> Result<Exit, Failure> {
         Created::Made(arn) => (true, arn),
         Created::There(arn) => (false, arn),
     };
-    let text = match made {
-        true => format!(
+    let text = if made {
+        format!(
             "made {arn}; it takes DynamoDB some seconds. Switch on point-in-time recovery and deletion protection: without \
              its rows nothing opens that was sealed under them"
-        ),
-        false => format!("the key store {arn} is there already"),
+        )
+    } else {
+        format!("the key store {arn} is there already")
     };
     tell(&args.store, &text, &json!({ "table": table, "arn": arn, "made": made, "executed": true }))?;
     Ok(Exit::Done)

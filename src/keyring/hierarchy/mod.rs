@@ -158,13 +158,12 @@ impl Hierarchy {
                 ));
             }
         };
-        if ids.is_empty() {
-            return Ok(text).and_then(|id| match id.is_empty() {
-                true => Err(refuse("and is empty; give the item one")),
-                false => Ok(id),
-            });
+        match ids.get(&text) {
+            Some(id) => Ok(id.clone()),
+            None if !ids.is_empty() => Err(refuse("and its value is not among branch_keys; add it there")),
+            None if text.is_empty() => Err(refuse("and is empty; give the item one")),
+            None => Ok(text),
         }
-        ids.get(&text).cloned().ok_or_else(|| refuse("and its value is not among branch_keys; add it there"))
     }
 
     fn name(&self) -> String {
