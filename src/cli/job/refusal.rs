@@ -230,12 +230,11 @@ impl Refusal {
             Self::Reserved { .. } => "leave it out: reseal and your readers pass such attributes by".to_owned(),
             Self::ReservedNamespace(_) => "choose the namespace that your readers' raw keyring has".to_owned(),
             Self::KeySource(_) => "name one of them; the README says what each holds".to_owned(),
-            Self::AccessWithoutSecret => "leave it out".to_owned(),
+            Self::AccessWithoutSecret | Self::NoMaterial => "leave it out".to_owned(),
             Self::Account(_) => "write the account that owns the keys, as in their ARNs".to_owned(),
             Self::Accounts => "list the accounts whose keys may be used, or write [\"*\"] for any".to_owned(),
             Self::NoChildren => "add them, each as a keyring of its own".to_owned(),
             Self::SameKey(_) => "name each key once".to_owned(),
-            Self::NoMaterial => "leave it out".to_owned(),
             Self::DiscoveryTarget => {
                 "name the key in a keyring of type aws-kms or aws-kms-mrk; aws-kms-discovery is for source.keyrings"
                     .to_owned()
