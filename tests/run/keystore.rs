@@ -128,3 +128,44 @@ async fn a_branch_key_for_each_customer_and_one_customer_without() {
     let rewrap = format!("rewrap --to-kms-key-arn {other} --key-store-readers discovery --execute");
     bench.keystore(&rewrap).0.expect(0, &["\"branch_keys_moved\":7", "\"rows_moved\":21"]);
 }
+
+/// As many as a real table has, and branch keys as many as it has tenants: `scripts/matrix.sh` runs it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes"]
+async fn a_large_table_and_many_branch_keys() {
+    const BRANCH_KEYS: usize = 1000;
+    let orders = std::env::var("RESEAL_LARGE_ITEMS").map_or(100_000, |items| items.parse().unwrap());
+    let bench = Bench::with(orders).await;
+    let key = bench.stand_ins.kms().create_key("").unwrap();
+    bench.keystore("create --execute").0.expect(0, &[]);
+    for i in 0..BRANCH_KEYS {
+        let make = format!("new-branch-key --kms-key-arn {key} --branch-key-id b{i:04} --context team=shop --execute");
+        bench.keystore(&make).0.expect(0, &[]);
+    }
+    job(&bench, "key_store_readers = \"discovery\", accounts = [\"111122223333\"], branch_key_id = \"b0000\"");
+    let account = key.split(':').nth(4).unwrap();
+    let text = std::fs::read_to_string(bench.path("job.toml")).unwrap();
+    bench.write(
+        "job.toml",
+        &text.replace("111122223333", account).replace(
+            "[target]",
+            "[budget]\nwrite_units_per_second = 1000000\nread_units_per_second = 1000000\n\n[target]",
+        ),
+    );
+    bench.run();
+    bench.keystore(&format!("rotate --kms-key-arn {key} --branch-key-id b0000 --execute")).0.expect(0, &[]);
+    bench.kms_requests();
+    let report = bench.run();
+    assert_eq!(report["passes"][0]["rewritten"], orders);
+    let requests = bench.kms_requests();
+    assert!(requests < 50, "{requests} requests to KMS for {orders} items");
+    println!("{requests} requests to KMS for {orders} items under one branch key");
+
+    let before = bench.items().await;
+    let other = bench.stand_ins.kms().create_key("").unwrap();
+    let rewrap = format!("rewrap --to-kms-key-arn {other} --key-store-readers discovery --execute");
+    let moved = format!("\"branch_keys_moved\":{BRANCH_KEYS}");
+    bench.keystore(&rewrap).0.expect(0, &[&moved]);
+    assert_eq!(bench.items().await, before);
+    bench.reseal("verify --job job.toml").expect(0, &[&format!("{orders} at target and opened")]);
+}

@@ -130,6 +130,9 @@ pub enum Refusal {
     /// Two keyrings of a multi keyring for one key.
     #[error("another keyring of the same multi keyring is for this key already: {0}")]
     SameKey(String),
+    /// Key material is to be refreshed where there is none that KMS rotates.
+    #[error("no key of the target keyring is a symmetric KMS key, whose material KMS rotates")]
+    NoMaterial,
     /// A keyring that names no key to seal with.
     #[error("a keyring of type aws-kms-discovery names no key to seal with")]
     DiscoveryTarget,
@@ -173,6 +176,7 @@ pub enum Refusal {
 impl Refusal {
     /// What to do about it.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one match, a line or two for each refusal")]
     pub fn remedy(&self) -> String {
         let known_or = |nearest: &Option<String>, known: &str| match nearest {
             Some(nearest) => format!("did you mean \"{nearest}\"? Known here: {known}"),
@@ -213,7 +217,7 @@ impl Refusal {
             Self::Reserved { .. } => "leave it out: reseal and your readers pass such attributes by".to_owned(),
             Self::ReservedNamespace(_) => "choose the namespace that your readers' raw keyring has".to_owned(),
             Self::KeySource(_) => "name one of them; the README says what each holds".to_owned(),
-            Self::AccessWithoutSecret => "leave it out".to_owned(),
+            Self::AccessWithoutSecret | Self::NoMaterial => "leave it out".to_owned(),
             Self::Account(_) => "write the account that owns the keys, as in their ARNs".to_owned(),
             Self::Accounts => "list the accounts whose keys may be used, or write [\"*\"] for any".to_owned(),
             Self::NoChildren => "add them, each as a keyring of its own".to_owned(),
