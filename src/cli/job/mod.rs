@@ -18,7 +18,7 @@ use crate::crypto::Suite;
 use crate::format::Schema;
 use crate::migration::{self, Depth, OnMixed, Policy};
 
-pub use hierarchy::HierarchySettings;
+pub use hierarchy::{HierarchyRefusal, HierarchySettings};
 pub use key::{KeySource, KeySourceError};
 pub use keyring::KeyringSettings;
 pub use readiness::{NotReady, Statements};
