@@ -25,11 +25,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kms::primitives::Blob;
 use uuid::Uuid;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::{DiscoveryFilter, KeyArn, KeyringClass};
-use crate::aws::{AwsConfig, Fault, Meaning};
-use crate::crypto::{KEY_BYTES, Secret};
+use crate::aws::{AwsConfig, Fault};
+use crate::crypto::Secret;
 use row::Row;
 
 pub use admin::{Created, KeyStoreAdmin, Moved, ROWS_MAX};
@@ -350,13 +350,13 @@ impl KeyStore {
         if matches!(fault.code(), "ResourceNotFoundException" | "ResourceNotFound") {
             return KeyStoreError::NoTable { table: self.table.clone() };
         }
-        let remedy = match class(fault) {
+        let remedy = match KeyringClass::of(fault) {
             KeyringClass::Denied => format!("; allow dynamodb:{operation} on the key store table"),
             KeyringClass::Item => "; check that the table is a key store".to_owned(),
             _ => String::new(),
         };
         // A request that is no item's own is refused for all of them.
-        let class = match class(fault) {
+        let class = match KeyringClass::of(fault) {
             KeyringClass::Item => KeyringClass::Key,
             other => other,
         };
@@ -390,7 +390,7 @@ impl KeyStore {
             _ => String::new(),
         };
         // Where rows may be under keys of their own, one that cannot be used concerns its branch keys only.
-        let class = match (class(fault), &self.readers) {
+        let class = match (KeyringClass::of(fault), &self.readers) {
             (KeyringClass::Key, KeyStoreReaders::Discovery(_)) => KeyringClass::Item,
             (other, _) => other,
         };
@@ -406,24 +406,8 @@ fn broken(operation: &str, row: &Row, problem: &str) -> KeyStoreError {
     KeyStoreError::Service { class: KeyringClass::Key, subject, problem }
 }
 
-/// What a fault of either service means for the use of branch keys.
-fn class(fault: &Fault) -> KeyringClass {
-    match fault.meaning() {
-        Meaning::Throttled => KeyringClass::Throttled,
-        Meaning::Conflict | Meaning::Unavailable => KeyringClass::Transient,
-        Meaning::Credentials => KeyringClass::Credentials,
-        Meaning::Item => KeyringClass::Item,
-        Meaning::Denied => KeyringClass::Denied,
-        Meaning::Fatal => KeyringClass::Key,
-    }
-}
-
 /// Takes the key over from a response and wipes the response's copy. Copies that the HTTP client made on the way are out
 /// of reach.
 fn take_secret(blob: Blob) -> Option<Secret> {
-    let bytes = Zeroizing::new(blob.into_inner());
-    let mut key = <[u8; KEY_BYTES]>::try_from(bytes.as_slice()).ok()?;
-    let secret = Secret::new(key);
-    key.zeroize();
-    Some(secret)
+    Secret::from_slice(&Zeroizing::new(blob.into_inner()))
 }
