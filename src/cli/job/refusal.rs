@@ -176,7 +176,6 @@ pub enum Refusal {
 impl Refusal {
     /// What to do about it.
     #[must_use]
-    #[expect(clippy::too_many_lines, reason = "one match, a line or two for each refusal")]
     pub fn remedy(&self) -> String {
         let known_or = |nearest: &Option<String>, known: &str| match nearest {
             Some(nearest) => format!("did you mean \"{nearest}\"? Known here: {known}"),
