@@ -159,7 +159,9 @@ impl Mistake {
             _ => return,
         };
         if let Target::Dbesdk { recipients, .. } = &mut policy.target {
-            recipients.iter_mut().for_each(|wanted| wanted.matching = matching);
+            for wanted in recipients {
+                wanted.matching = matching;
+            }
         }
     }
 }
@@ -375,11 +377,9 @@ pub(super) struct MistakenJournal(pub(super) Arc<dyn Journal>, pub(super) Mistak
 
 impl MistakenJournal {
     /// The failures that the program knows of, now and later.
-    fn split(&self, mut failures: Vec<Failure>) -> [Vec<Failure>; 2] {
-        if self.1 == Mistake::DeniedPassedOver {
-            failures.retain(|failure| failure.kind != FailureKind::Key);
-        }
-        self.later(failures)
+    fn split(&self, failures: &[Failure]) -> [Vec<Failure>; 2] {
+        let known = |failure: &&Failure| self.1 != Mistake::DeniedPassedOver || failure.kind != FailureKind::Key;
+        self.later(failures.iter().filter(known).cloned().collect())
     }
 
     /// The cursor is durable first, and the ledger afterwards, where that is the mistake.
@@ -399,14 +399,14 @@ impl Journal for MistakenJournal {
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), JournalError> {
-        let [failures, later] = self.split(commit.failures);
+        let [failures, later] = self.split(&commit.failures);
         let [done, done_later] = self.later(commit.done);
         self.0.commit(Commit { failures, done, ..commit }).await?;
         self.0.record(&later, &done_later).await
     }
 
     async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError> {
-        let [failures, later] = self.split(failures.to_vec());
+        let [failures, later] = self.split(failures);
         self.0.record(&[failures, later].concat(), done).await
     }
 
@@ -415,7 +415,7 @@ impl Journal for MistakenJournal {
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError> {
-        let [failures, later] = self.split(checkpoint.failures);
+        let [failures, later] = self.split(&checkpoint.failures);
         let [done, done_later] = self.later(checkpoint.done);
         self.0.checkpoint(Checkpoint { failures, done, ..checkpoint }).await?;
         self.0.record(&later, &done_later).await

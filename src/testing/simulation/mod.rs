@@ -351,18 +351,22 @@ impl Simulation<'_> {
             report = work => Some(report),
             () = stopping => None,
         };
-        match &report {
+        self.keys_denied(report.as_ref());
+        report
+    }
+
+    /// A process ended: what it was denied had the right consequence, and the operator sees to it if that was the end.
+    fn keys_denied(&self, report: Option<&Result<Report, RunError>>) {
+        match report {
             Some(Err(RunError::Keyring(error))) => {
                 self.watch.demand_denial(error);
                 if error.class == KeyringClass::Denied {
-                    // The operator sees to it.
                     self.kms.allow();
                 }
             }
             Some(Ok(Report { ended: Ended::Complete, .. })) => self.watch.demand_grants(),
             _ => {}
         }
-        report
     }
 
     /// Every second item of the world, there or not.
