@@ -84,7 +84,7 @@ struct State {
     /// The header that each intermediate key served for.
     served: BTreeMap<[u8; KEY_BYTES], Value>,
     /// When the first page of each pass was read, in steps; and a pass that has begun, of which none was.
-    passes: BTreeMap<u32, (u64, u32)>,
+    passes: BTreeMap<u32, u64>,
     begun: Option<u32>,
     /// The pass that ended last.
     ended: PassEnded,
@@ -93,14 +93,12 @@ struct State {
     said: Vec<String>,
 }
 
-/// A pass that has ended, in steps; the records by then; and the version of the target's key that was active when the
-/// process began that read its first page.
+/// A pass that has ended, in steps; and the records by then.
 #[derive(Debug, Clone, Copy, Default)]
 struct PassEnded {
     began: u64,
     ended: u64,
     told: usize,
-    version: u32,
 }
 
 /// What a process said that it did, and what must hold then for everything that was written by a moment.
@@ -518,7 +516,7 @@ impl Watch {
         let failures = journal.open_failures().await.unwrap_or_default();
         let ledger: Vec<String> = failures.iter().map(|failure| failure.key.to_string()).collect();
         let mut state = self.state();
-        let (truth, version) = (state.truth.clone(), state.ended.version);
+        let (truth, version) = (state.truth.clone(), state.version());
         let items = self.table.items();
         if items.len() != truth.len() {
             self.fail(&mut state, 1, format!("{} items where there should be {}", items.len(), truth.len()));
@@ -560,7 +558,7 @@ impl Watch {
         let ledger: Vec<String> = failures.iter().map(|failure| failure.key.to_string()).collect();
         let mut state = self.state();
         state.sync();
-        let PassEnded { began, ended, told, version } = state.ended;
+        let PassEnded { began, ended, told } = state.ended;
         let (moment, told) = match claim {
             Claim::Passes => (began, 0),
             Claim::PassesAndStream => (ended, told),
@@ -574,7 +572,7 @@ impl Watch {
         for item in self.table.items() {
             let Ok(key) = self.table.keys().key_of(&item).map(|key| key.to_string()) else { continue };
             let before = state.touched.get(&key).is_none_or(|step| *step < moment);
-            if before && !self.at_target(&item, version) && !ledger.contains(&key) {
+            if before && !self.at_target(&item, state.version()) && !ledger.contains(&key) {
                 self.fail(&mut state, 16, format!("{key} was written before the moment, and is not at target"));
             }
             if self.was_shown_broken(&state, &key, &item) && !ledger.contains(&key) {
@@ -749,8 +747,7 @@ impl Witness for Watch {
         let (step, end) = (state.step, next.map_or_else(String::new, Key::to_string));
         self.note(&mut state, || format!("page of segment {} up to {end:?}", scan.segment));
         if let Some(number) = state.begun.take() {
-            let version = state.version();
-            state.passes.insert(number, (step, version));
+            state.passes.insert(number, step);
         }
         state.pages.insert((scan.segment, end), step);
     }
@@ -909,8 +906,8 @@ impl Journal for Watched {
         state.sync();
         state.step += 1;
         let began = self.journal.passes().last().and_then(|pass| state.passes.get(&pass.number).copied());
-        let ((began, version), ended, told) = (began.unwrap_or_default(), state.step, state.trail.len());
-        state.ended = PassEnded { began, ended, told, version };
+        let (ended, told) = (state.step, state.trail.len());
+        state.ended = PassEnded { began: began.unwrap_or_default(), ended, told };
         Ok(())
     }
 
