@@ -204,6 +204,7 @@ async fn scan_to_the_end(
     stop: &Stop,
     passes: &mut Vec<(u32, Tally)>,
 ) -> Result<Ended, RunError> {
+    let own = first_own_pass(engine, journal.as_ref()).await?;
     loop {
         let pass = match journal.pass().await? {
             Some(pass) if !pass.ended => pass,
@@ -212,7 +213,7 @@ async fn scan_to_the_end(
         if let Some(ended) = whole_pass(engine, journal, &pass, stop, passes).await? {
             return Ok(ended);
         }
-        if passes.last().is_some_and(|(_, tally)| tally.rewritten == 0) {
+        if passes.last().is_some_and(|(number, tally)| tally.rewritten == 0 && *number >= own) {
             return tokio::select! {
                 biased;
                 forgotten = forget_gone(engine, journal.as_ref()) => forgotten.map(|()| Ended::Complete),
@@ -225,6 +226,13 @@ async fn scan_to_the_end(
     }
 }
 
+/// The first pass whose word counts for this process: any; but what the target's keyring knows to be old now may have been
+/// current when an earlier process looked.
+async fn first_own_pass(engine: &Engine, journal: &dyn Journal) -> Result<u32, RunError> {
+    let deeper = engine.ports.target.as_ref().is_some_and(|target| target.looks_deeper());
+    Ok(if deeper { journal.pass().await?.map_or(0, |pass| pass.number + 1) } else { 0 })
+}
+
 /// Scans the table once, and again for what the stream lost; then waits until the stream is drained to the moment after
 /// that (rules C and G).
 async fn scan_and_drain(
@@ -235,15 +243,16 @@ async fn scan_and_drain(
     passes: &mut Vec<(u32, Tally)>,
 ) -> Result<Ended, RunError> {
     let stopped = async || if tail.limited().await { Ended::Limit } else { INTERRUPTED };
+    let own = first_own_pass(engine, journal.as_ref()).await?;
     loop {
         let wanted = tail.pass_wanted().await;
         let latest = journal.pass().await?;
-        if latest.as_ref().is_none_or(|pass| pass.number < wanted || !pass.ended) {
+        if latest.as_ref().is_none_or(|pass| pass.number < wanted.max(own) || !pass.ended) {
             if passes.len() >= engine.settings.max_passes as usize {
                 return Ok(Ended::StillFoundWork);
             }
             let pass = match latest {
-                Some(pass) if pass.number >= wanted => pass,
+                Some(pass) if pass.number >= wanted && !pass.ended => pass,
                 // What an earlier pass has seen may have changed since, before the stream was followed.
                 _ => {
                     tail.look_around().await;

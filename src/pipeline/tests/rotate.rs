@@ -10,9 +10,9 @@ use crate::crypto::{EncryptionContext, Suite};
 use crate::format::dbesdk::{self, FOOT, HEAD, Inspection, Sealed};
 use crate::item::{Item, Value};
 use crate::keyring::{Keyring, KeyringCall, KeyringClass, KeyringError, Secret, Wanted, WrappedKey, WrappedRef};
-use crate::migration::{Depth, FailureKind};
+use crate::migration::{Depth, FailureKind, Tally};
 use crate::pipeline::{Ended, Report, RunError, Stop, Verification, verify};
-use crate::store::Table;
+use crate::store::{Commit, Cursor, Journal as _, Table};
 use crate::testing::{Call, TableFault};
 
 const CUSTOMERS: u32 = 6;
@@ -210,6 +210,23 @@ async fn what_only_the_keyring_knows_to_be_old_is_rewritten() {
     world.policy.accept_dbesdk = false;
     assert_eq!(tallies(&world.run().await), [(0, 1)]);
     assert!(world.ledger().await.iter().all(|(_, kind)| *kind == FailureKind::UnexpectedForm));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_process_found_current_is_looked_at_again_where_only_the_keyring_knows() {
+    let mut world = World::of(CUSTOMERS);
+    world.run().await;
+    // A process has read the whole table, and died.
+    let segment = 0;
+    world.journal.begin_pass(1).await.unwrap();
+    let tally = Tally { scanned: 6, current: 6, ..Tally::default() };
+    let commit = Commit { segment, cursor: Cursor::End, tally, failures: Vec::new(), done: Vec::new() };
+    world.journal.commit(commit).await.unwrap();
+    let told = Arc::new(Told { stale: Some("c0002"), ..Told::around(&world.keyring) });
+    world.keyring = Arc::clone(&told) as Arc<dyn Keyring>;
+    world.settings.max_passes = 2;
+    let report = world.run().await;
+    assert_eq!((report.ended.clone(), tallies(&report)), (Ended::StillFoundWork, vec![(0, 0), (1, 0)]));
 }
 
 #[tokio::test(start_paused = true)]

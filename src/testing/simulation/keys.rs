@@ -1,6 +1,6 @@
 //! A key service in memory that refuses, stays silent, and remembers what it wrapped for whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,13 +10,15 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, sleep};
 
 use super::table::{Kind, Witness};
-use super::world::{Rng, Weather};
+use super::world::{Rng, Versions, Weather};
 use crate::crypto::{EncryptionContext, KEY_BYTES};
 use crate::keyring::{
     Keyring, KeyringCall, KeyringClass, KeyringError, Recipient, Secret, Wanted, WrappedKey, WrappedRef,
 };
 
 const PROVIDER: &str = "simulated-kms";
+/// Why a process is denied what it was granted for other items before.
+pub(super) const DENIED_AFTER_GRANTS: &str = "access denied, where others were granted";
 
 /// The key service: every key that it ever made, and the context under which it wrapped it.
 #[derive(Clone)]
@@ -27,6 +29,10 @@ struct State {
     weather: Weather,
     calm: bool,
     wrapped: Vec<Wrapped>,
+    /// The version of the target's key that is active.
+    active: u32,
+    /// What the present process was granted, and what it was denied: of each key, for each kind of request.
+    answers: HashMap<(String, KeyringCall), (u64, u64)>,
     faults: BTreeMap<&'static str, u64>,
     calls: u64,
     began: Instant,
@@ -34,6 +40,7 @@ struct State {
 
 struct Wrapped {
     by: String,
+    version: u32,
     key: [u8; KEY_BYTES],
     context: EncryptionContext,
 }
@@ -42,6 +49,9 @@ struct Wrapped {
 pub(super) struct SimKeyring {
     service: SimKms,
     recipients: [Wanted; 1],
+    versions: Versions,
+    /// The version that was active when the keyring was made.
+    pinned: u32,
     witness: Arc<dyn Witness>,
 }
 
@@ -52,15 +62,52 @@ impl SimKms {
             weather: weather.clone(),
             calm: false,
             wrapped: Vec::new(),
+            active: 0,
+            answers: HashMap::new(),
             faults: BTreeMap::new(),
             calls: 0,
             began: Instant::now(),
         })))
     }
 
-    pub(super) fn key(&self, name: &str, witness: Arc<dyn Witness>) -> SimKeyring {
-        let recipients = [Wanted::exactly(recipient(name))];
-        SimKeyring { service: self.clone(), recipients, witness }
+    pub(super) fn key(&self, wanted: Wanted, versions: Versions, witness: Arc<dyn Witness>) -> SimKeyring {
+        let pinned = self.state().active;
+        SimKeyring { service: self.clone(), recipients: [wanted], versions, pinned, witness }
+    }
+
+    /// Another process begins. Gives back the version that is active.
+    pub(super) fn process(&self) -> u32 {
+        let mut state = self.state();
+        state.answers.clear();
+        state.active
+    }
+
+    /// The target's key gets another version.
+    pub(super) fn activate(&self) {
+        self.state().active += 1;
+    }
+
+    /// The version of its key that a wrapped one is of.
+    pub(super) fn version(&self, ciphertext: &[u8]) -> Option<u32> {
+        // What cannot be unwrapped shows it, too.
+        self.state().find(ciphertext.first_chunk::<8>()?).map(|wrapped| wrapped.version)
+    }
+
+    /// A kind of request of which the present process was denied all.
+    pub(super) fn only_denied(&self) -> Option<String> {
+        let state = self.state();
+        let mut answers = state.answers.iter();
+        let only = answers.find(|(_, (granted, denied))| *granted == 0 && *denied > 0);
+        only.map(|((key, call), _)| format!("{call:?} {key}"))
+    }
+
+    /// A wrapped key holds another key from now on: for mistakes only.
+    pub(super) fn replace(&self, made: &mut WrappedKey, key: &Secret) {
+        let (mut state, place) = (self.state(), place(&made.ciphertext));
+        if let Some(wrapped) = place.and_then(|place| state.wrapped.get_mut(place)) {
+            wrapped.key = *key.expose();
+            made.key = key.clone();
+        }
     }
 
     /// From now on nothing fails, refusals on principle aside.
@@ -93,13 +140,18 @@ impl SimKms {
 
     /// A fresh key, without any request: for applications.
     pub(super) fn make(&self, name: &str, context: &EncryptionContext) -> WrappedKey {
+        let version = self.state().active;
+        self.make_of(name, version, context)
+    }
+
+    fn make_of(&self, name: &str, version: u32, context: &EncryptionContext) -> WrappedKey {
         let mut state = self.state();
         let key: [u8; KEY_BYTES] = state.rng.random();
         let mut ciphertext = (state.wrapped.len() as u64).to_be_bytes().to_vec();
         if state.weather.keys_damaged {
             ciphertext.push(0);
         }
-        state.wrapped.push(Wrapped { by: name.to_owned(), key, context: context.clone() });
+        state.wrapped.push(Wrapped { by: name.to_owned(), version, key, context: context.clone() });
         WrappedKey {
             provider_id: PROVIDER.to_owned(),
             provider_info: name.as_bytes().to_vec(),
@@ -110,9 +162,8 @@ impl SimKms {
 
     /// What was wrapped, if it was for this context.
     pub(super) fn look_up(&self, found: WrappedRef<'_>, context: &EncryptionContext) -> Option<Secret> {
-        let number = u64::from_be_bytes(found.ciphertext.try_into().ok()?);
         let state = self.state();
-        let wrapped = state.wrapped.get(usize::try_from(number).ok()?)?;
+        let wrapped = state.find(found.ciphertext)?;
         let right = wrapped.by.as_bytes() == found.provider_info && wrapped.context == *context;
         right.then(|| Secret::new(wrapped.key))
     }
@@ -122,7 +173,21 @@ impl SimKms {
     }
 }
 
+/// Where the service has what it wrapped.
+fn place(ciphertext: &[u8]) -> Option<usize> {
+    usize::try_from(u64::from_be_bytes(ciphertext.try_into().ok()?)).ok()
+}
+
 impl State {
+    /// How many requests were granted and denied to the present process.
+    fn answers(&mut self, key: &str, call: KeyringCall) -> &mut (u64, u64) {
+        self.answers.entry((key.to_owned(), call)).or_default()
+    }
+
+    fn find(&self, ciphertext: &[u8]) -> Option<&Wrapped> {
+        self.wrapped.get(place(ciphertext)?)
+    }
+
     fn chance(&mut self, what: &'static str, thousandths: u32) -> bool {
         let wrong = !self.calm && thousandths > 0 && self.rng.random_ratio(thousandths, 1000);
         if wrong {
@@ -147,7 +212,7 @@ impl State {
         }
         if denied(context, self.weather.keys_denied) {
             *self.faults.entry("key denied for an item").or_default() += 1;
-            return Some((KeyringClass::Item, "access denied"));
+            return Some((KeyringClass::Denied, "access denied"));
         }
         if self.chance("key request throttled", self.weather.keys_throttled) {
             return Some((KeyringClass::Throttled, "throttled"));
@@ -172,10 +237,10 @@ pub(super) fn recipient(name: &str) -> Recipient {
 
 impl SimKeyring {
     fn error(&self, (class, problem): (KeyringClass, &'static str)) -> KeyringError {
-        KeyringError { class, key: self.recipients[0].recipient.key.clone(), problem: problem.to_owned() }
+        KeyringError { class, key: self.key().to_owned(), problem: problem.to_owned() }
     }
 
-    async fn request(&self, context: &EncryptionContext) -> Result<(), KeyringError> {
+    async fn request(&self, call: KeyringCall, context: &EncryptionContext) -> Result<(), KeyringError> {
         self.witness.consumed(Kind::Keys, Instant::now(), 1.0);
         let ms = {
             let mut state = self.service.state();
@@ -183,14 +248,32 @@ impl SimKeyring {
             state.rng.random_range(0..=longest)
         };
         sleep(Duration::from_millis(ms)).await;
-        let refused = self.service.state().refused(context);
+        let mut state = self.service.state();
+        let mut refused = state.refused(context);
+        if let Some((KeyringClass::Denied, problem)) = &mut refused {
+            let (granted, denied) = state.answers(self.key(), call);
+            *denied += 1;
+            if *granted > 0 {
+                *problem = DENIED_AFTER_GRANTS;
+            }
+        }
         refused.map_or(Ok(()), |refused| Err(self.error(refused)))
+    }
+
+    fn key(&self) -> &str {
+        &self.recipients[0].recipient.key
+    }
+
+    /// Answers with what was asked for.
+    fn grant<T>(&self, call: KeyringCall, answer: T) -> T {
+        self.service.state().answers(self.key(), call).0 += 1;
+        answer
     }
 }
 
 impl std::fmt::Debug for SimKeyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("SimKeyring").field(&self.recipients[0].recipient.key).finish()
+        f.debug_tuple("SimKeyring").field(&self.key()).finish()
     }
 }
 
@@ -201,21 +284,37 @@ impl Keyring for SimKeyring {
     }
 
     fn accepts(&self, found: WrappedRef<'_>) -> bool {
-        found.provider_id == PROVIDER && found.provider_info == self.recipients[0].recipient.key.as_bytes()
+        let key = str::from_utf8(found.provider_info).map(str::to_owned);
+        key.is_ok_and(|key| self.recipients[0].is(&Recipient { provider: found.provider_id.to_owned(), key }))
     }
 
     fn requests(&self, _: KeyringCall) -> u32 {
         1
     }
 
+    fn looks_deeper(&self) -> bool {
+        self.versions != Versions::One
+    }
+
+    async fn is_current(&self, found: &[WrappedRef<'_>], context: &EncryptionContext) -> Result<bool, KeyringError> {
+        self.request(KeyringCall::IsCurrent, context).await?;
+        let version = |found: &WrappedRef<'_>| self.service.version(found.ciphertext);
+        let current = found.iter().all(|found| version(found).is_some_and(|version| version >= self.pinned));
+        Ok(self.grant(KeyringCall::IsCurrent, current))
+    }
+
     async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError> {
-        self.request(context).await?;
-        Ok(vec![self.service.make(&self.recipients[0].recipient.key, context)])
+        self.request(KeyringCall::Generate, context).await?;
+        let made = match self.versions {
+            Versions::One | Versions::Latest => self.service.make(self.key(), context),
+            Versions::Cached => self.service.make_of(self.key(), self.pinned, context),
+        };
+        Ok(self.grant(KeyringCall::Generate, vec![made]))
     }
 
     async fn unwrap(&self, found: WrappedRef<'_>, context: &EncryptionContext) -> Result<Secret, KeyringError> {
-        self.request(context).await?;
-        let key = self.service.look_up(found, context);
+        self.request(KeyringCall::Unwrap, context).await?;
+        let key = self.service.look_up(found, context).map(|key| self.grant(KeyringCall::Unwrap, key));
         key.ok_or_else(|| self.error((KeyringClass::Item, "not wrapped by this key under this context")))
     }
 }

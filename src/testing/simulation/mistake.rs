@@ -8,14 +8,18 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::keys::SimKms;
 use super::shards::SimShards;
 use super::table::SimTable;
-use super::world::UNNAMED;
-use crate::crypto::EncryptionContext;
-use crate::format::dbesdk::{FOOT, HEAD};
-use crate::item::{Item, Key, KeyNames, Value};
-use crate::keyring::{Keyring, KeyringCall, KeyringError, Secret, Wanted, WrappedKey, WrappedRef};
-use crate::migration::{Expected, Failure, LineageChange, LineageRows, Place, Rewrite};
+use super::watch::Watch;
+use super::world::{Form, UNNAMED, World};
+use crate::crypto::{EncryptionContext, Matching};
+use crate::format::dbesdk::{self, FOOT, HEAD, Inspection};
+use crate::item::{Item, Key, Value};
+use crate::keyring::{Keyring, KeyringCall, KeyringClass, KeyringError, Secret, Wanted, WrappedKey, WrappedRef};
+use crate::migration::{
+    Depth, Expected, Failure, FailureKind, LineageChange, LineageRows, Place, Policy, Rewrite, Target,
+};
 use crate::store::{
     Answer, Checkpoint, Commit, Journal, JournalError, Listing, Page, Pass, Record, Records, Scan, Shards, ShardsError,
     Start, StoreError, Table, Units, Update, Via,
@@ -77,11 +81,31 @@ pub enum Mistake {
     LocalClock,
     /// Our own writes are taken for those of applications.
     OwnWritesRewritten,
+    /// The keyring gives the same key again, and wraps it under the next context.
+    IntermediateKeyReused,
+    /// A rewrap keeps the signature, whose private key is gone.
+    SignatureKept,
+    /// Any Region of the target's key is taken for the target's.
+    AnyRegionAccepted,
+    /// Any key of the target's provider is taken for the target's.
+    AnyKeyAccepted,
+    /// What somebody wrote into a sealed item is given a footer that verifies.
+    MixedRewrapped,
+    /// Items whose key is denied are passed over.
+    DeniedPassedOver,
+    /// That a key is denied is taken for the item's own fault.
+    DeniedToItem,
+    /// That a key is denied for an item ends the run.
+    DeniedToRun,
+    /// An old version of the target's key is taken for the active one.
+    OldVersionAccepted,
+    /// The job's depth is taken for the other one.
+    OtherDepth,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 36] = [
         Self::Unconditional,
         Self::Upsert,
         Self::PutOldImage,
@@ -108,14 +132,48 @@ impl Mistake {
         Self::ChildlessIsLast,
         Self::LocalClock,
         Self::OwnWritesRewritten,
+        Self::IntermediateKeyReused,
+        Self::SignatureKept,
+        Self::AnyRegionAccepted,
+        Self::AnyKeyAccepted,
+        Self::MixedRewrapped,
+        Self::DeniedPassedOver,
+        Self::DeniedToItem,
+        Self::DeniedToRun,
+        Self::OldVersionAccepted,
+        Self::OtherDepth,
     ];
+
+    /// The policy as a mistaken program has it.
+    pub(super) fn change(self, policy: &mut Policy) {
+        let matching = match self {
+            Self::AnyRegionAccepted => Matching::AnyRegion,
+            Self::AnyKeyAccepted => Matching::Provider,
+            Self::OtherDepth => {
+                policy.depth = match policy.depth {
+                    Depth::Rewrap => Depth::Reencrypt,
+                    Depth::Reencrypt => Depth::Rewrap,
+                };
+                return;
+            }
+            _ => return,
+        };
+        if let Target::Dbesdk { recipients, .. } = &mut policy.target {
+            for wanted in recipients {
+                wanted.matching = matching;
+            }
+        }
+    }
 }
+
+/// The signature at the end of the footer, under the suite that signs.
+const SIGNATURE_BYTES: usize = 103;
 
 /// The table, as a program sees it that makes a mistake.
 pub(super) struct MistakenTable {
     table: SimTable,
     mistake: Mistake,
-    keys: KeyNames,
+    watch: Arc<Watch>,
     state: Mutex<Seen>,
 }
 
@@ -123,6 +181,8 @@ pub(super) struct MistakenTable {
 struct Seen {
     /// Items as they were read last, by the text of their keys.
     images: BTreeMap<String, Item>,
+    /// Of items whose footer was made to verify, by the text of their keys: header and footer as they are.
+    forged: BTreeMap<String, [Option<Value>; 2]>,
     /// Keys of items that did not come back.
     missing: Vec<Key>,
     /// What is sent later than it was acknowledged; dies with the process.
@@ -130,11 +190,11 @@ struct Seen {
 }
 
 impl MistakenTable {
-    pub(super) fn new(table: SimTable, mistake: Mistake, keys: KeyNames) -> Self {
+    pub(super) fn new(table: SimTable, mistake: Mistake, watch: Arc<Watch>) -> Self {
         if mistake == Mistake::StalePages {
             table.stale(Duration::from_millis(300));
         }
-        Self { table, mistake, keys, state: Mutex::default() }
+        Self { table, mistake, watch, state: Mutex::default() }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -143,8 +203,12 @@ impl MistakenTable {
 
     /// An item as the mistaken program sees it.
     fn see(&self, mut item: Item, again: bool) -> Item {
-        if let Ok(key) = self.keys.key_of(&item) {
+        if let Ok(key) = self.watch.table.keys().key_of(&item) {
             self.seen().images.insert(key.to_string(), item.clone());
+            if let Some(forged) = self.forge(&item) {
+                self.seen().forged.insert(key.to_string(), [HEAD, FOOT].map(|name| item.get(name).cloned()));
+                item = forged;
+            }
         }
         match self.mistake {
             Mistake::UnknownAttributeIgnored if !item.contains(HEAD) => drop(item.remove(UNNAMED)),
@@ -156,6 +220,39 @@ impl MistakenTable {
             _ => {}
         }
         item
+    }
+
+    /// A broken item with header and footer that verify, where that is the mistake. The program remembers its data key.
+    fn forge(&self, item: &Item) -> Option<Item> {
+        let Watch { policy, kms, world, .. } = &*self.watch;
+        if self.mistake != Mistake::MixedRewrapped || self.watch.open(item).is_some() {
+            return None;
+        }
+        let (_, data_key) = self.watch.data_key(&self.watch.whole(item)?)?;
+        let Inspection::Sealed(sealed) = dbesdk::inspect(&policy.schema, item).ok()? else { return None };
+        let suite = world.suite(Form::Old);
+        let rewrap = dbesdk::prepare_rewrap(&policy.schema, suite, item, sealed, data_key).ok()?;
+        let wrapped = kms.make(World::key_of(Form::Old), &rewrap.context);
+        dbesdk::rewrap(item, &rewrap, &[wrapped]).ok()
+    }
+
+    /// The footer of a rewrap with the signature that was there before.
+    fn keep_signature(&self, sent: &mut Rewrite) {
+        let seen = self.seen();
+        let before = seen.images.get(&sent.key.to_string());
+        let both = before.is_some_and(|before| [before, &sent.applied_to(before)].iter().all(|item| self.signs(item)));
+        let old = before.and_then(|before| before.get(FOOT)).filter(|_| both && sent.set.len() == 2);
+        let new = sent.set.iter_mut().find(|(name, _)| name == FOOT).map(|(_, value)| value);
+        if let (Some(Value::Binary(old)), Some(Value::Binary(new))) = (old, new)
+            && let (Some(old), Some(new)) = (old.last_chunk::<SIGNATURE_BYTES>(), new.last_chunk_mut())
+        {
+            *new = *old;
+        }
+    }
+
+    fn signs(&self, item: &Item) -> bool {
+        let found = dbesdk::inspect(&self.watch.policy.schema, item);
+        matches!(found, Ok(Inspection::Sealed(sealed)) if sealed.head.suite.signs())
     }
 
     /// A rewrite as the mistaken program sends it.
@@ -177,6 +274,17 @@ impl MistakenTable {
             }
             Mistake::SealsItsOwnOutput | Mistake::OwnWritesRewritten => {
                 sent.condition.retain(|(name, expected)| !(ends(name) && *expected == Expected::Absent));
+            }
+            Mistake::SignatureKept => self.keep_signature(&mut sent),
+            Mistake::MixedRewrapped => {
+                if let Some([head, foot]) = self.seen().forged.get(&rewrite.key.to_string()).cloned() {
+                    for (name, expected) in &mut sent.condition {
+                        let was = if name == HEAD { &head } else { &foot };
+                        if let Some(was) = was.clone().filter(|_| ends(name)) {
+                            *expected = Expected::Equals(was);
+                        }
+                    }
+                }
             }
             _ => {}
         }
@@ -264,8 +372,21 @@ impl Table for MistakenTable {
     }
 }
 
-/// A journal that makes the cursor durable first, and the ledger afterwards.
-pub(super) struct MistakenJournal(pub(super) Arc<dyn Journal>);
+/// A journal as a mistaken program uses it.
+pub(super) struct MistakenJournal(pub(super) Arc<dyn Journal>, pub(super) Mistake);
+
+impl MistakenJournal {
+    /// The failures that the program knows of, now and later.
+    fn split(&self, failures: &[Failure]) -> [Vec<Failure>; 2] {
+        let known = |failure: &&Failure| self.1 != Mistake::DeniedPassedOver || failure.kind != FailureKind::Key;
+        self.later(failures.iter().filter(known).cloned().collect())
+    }
+
+    /// The cursor is durable first, and the ledger afterwards, where that is the mistake.
+    fn later<T>(&self, rows: Vec<T>) -> [Vec<T>; 2] {
+        if self.1 == Mistake::LedgerAfterCheckpoint { [Vec::new(), rows] } else { [rows, Vec::new()] }
+    }
+}
 
 #[async_trait]
 impl Journal for MistakenJournal {
@@ -278,13 +399,15 @@ impl Journal for MistakenJournal {
     }
 
     async fn commit(&self, commit: Commit) -> Result<(), JournalError> {
-        let (failures, done) = (commit.failures.clone(), commit.done.clone());
-        self.0.commit(Commit { failures: Vec::new(), done: Vec::new(), ..commit }).await?;
-        self.0.record(&failures, &done).await
+        let [failures, later] = self.split(&commit.failures);
+        let [done, done_later] = self.later(commit.done);
+        self.0.commit(Commit { failures, done, ..commit }).await?;
+        self.0.record(&later, &done_later).await
     }
 
     async fn record(&self, failures: &[Failure], done: &[Key]) -> Result<(), JournalError> {
-        self.0.record(failures, done).await
+        let [failures, later] = self.split(failures);
+        self.0.record(&[failures, later].concat(), done).await
     }
 
     async fn lineage(&self) -> Result<Option<LineageRows>, JournalError> {
@@ -292,9 +415,10 @@ impl Journal for MistakenJournal {
     }
 
     async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), JournalError> {
-        let (failures, done) = (checkpoint.failures.clone(), checkpoint.done.clone());
-        self.0.checkpoint(Checkpoint { failures: Vec::new(), done: Vec::new(), ..checkpoint }).await?;
-        self.0.record(&failures, &done).await
+        let [failures, later] = self.split(&checkpoint.failures);
+        let [done, done_later] = self.later(checkpoint.done);
+        self.0.checkpoint(Checkpoint { failures, done, ..checkpoint }).await?;
+        self.0.record(&later, &done_later).await
     }
 
     async fn end_pass(&self) -> Result<(), JournalError> {
@@ -457,28 +581,46 @@ impl Shards for MistakenShards {
 }
 
 /// A keyring as a mistaken program uses it.
-#[derive(Debug)]
 pub(super) struct MistakenKeyring {
     keyring: Arc<dyn Keyring>,
     mistake: Mistake,
+    kms: SimKms,
     state: Mutex<Remembered>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Remembered {
     /// The contexts asked for so far.
     contexts: Vec<EncryptionContext>,
+    /// The first key that was made.
+    key: Option<Secret>,
     /// What was wrapped, with its key.
     keys: Vec<(Vec<u8>, Secret)>,
 }
 
 impl MistakenKeyring {
-    pub(super) fn new(keyring: Arc<dyn Keyring>, mistake: Mistake) -> Self {
-        Self { keyring, mistake, state: Mutex::default() }
+    pub(super) fn new(keyring: Arc<dyn Keyring>, mistake: Mistake, kms: SimKms) -> Self {
+        Self { keyring, mistake, kms, state: Mutex::default() }
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A refusal as the mistaken program sees it.
+    fn refused(&self, error: KeyringError) -> KeyringError {
+        let class = match (self.mistake, error.class) {
+            (Mistake::DeniedToItem, KeyringClass::Denied) => KeyringClass::Item,
+            (Mistake::DeniedToRun, KeyringClass::Denied) => KeyringClass::Key,
+            (_, class) => class,
+        };
+        KeyringError { class, ..error }
+    }
+}
+
+impl std::fmt::Debug for MistakenKeyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.keyring.fmt(f)
     }
 }
 
@@ -501,7 +643,8 @@ impl Keyring for MistakenKeyring {
     }
 
     async fn is_current(&self, found: &[WrappedRef<'_>], context: &EncryptionContext) -> Result<bool, KeyringError> {
-        self.keyring.is_current(found, context).await
+        let current = self.keyring.is_current(found, context).await.map_err(|error| self.refused(error))?;
+        Ok(current || self.mistake == Mistake::OldVersionAccepted)
     }
 
     async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError> {
@@ -514,7 +657,16 @@ impl Keyring for MistakenKeyring {
             }
             remembered.contexts.push(context.clone());
         }
-        let made = self.keyring.generate(&asked).await?;
+        let mut made = self.keyring.generate(&asked).await.map_err(|error| self.refused(error))?;
+        if self.mistake == Mistake::IntermediateKeyReused {
+            let mut remembered = self.remembered();
+            for wrapped in &mut made {
+                match &remembered.key {
+                    Some(key) => self.kms.replace(wrapped, key),
+                    None => remembered.key = Some(wrapped.key.clone()),
+                }
+            }
+        }
         if self.mistake == Mistake::ProofSkipped {
             let keys = made.iter().map(|wrapped| (wrapped.ciphertext.clone(), wrapped.key.clone()));
             self.remembered().keys.extend(keys);
@@ -526,7 +678,7 @@ impl Keyring for MistakenKeyring {
         let known = self.remembered().keys.iter().find(|(wrapped, _)| wrapped == found.ciphertext).cloned();
         match known {
             Some((_, key)) => Ok(key),
-            None => self.keyring.unwrap(found, context).await,
+            None => self.keyring.unwrap(found, context).await.map_err(|error| self.refused(error)),
         }
     }
 }

@@ -28,7 +28,9 @@ pub use mistake::Mistake;
 pub use shrink::shrink;
 pub use table::calm;
 pub use watch::Violation;
-pub use world::{Act, End, Form, Job, Life, Pace, Shape, Stream, Weather, What, When, Work, World};
+pub use world::{
+    Act, End, Form, Job, Life, Pace, Regions, Rotation, Shape, Stream, Versions, Weather, What, When, Work, World,
+};
 
 use self::keys::SimKms;
 use self::mistake::{MistakenJournal, MistakenKeyring, MistakenShards, MistakenTable};
@@ -36,7 +38,7 @@ use self::shards::SimStreams;
 use self::table::{SimTable, Witness};
 use self::watch::{Claim, Watch, Watched};
 use self::world::{Rng, SECRET};
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, KeyringClass, KeyringError, Wanted};
 use crate::migration::From;
 use crate::pipeline::{
     Ended, Follow, Observer, Ports, Report, RunError, Settings, Stop, Until, run, run_keys, tail, verify,
@@ -186,6 +188,11 @@ async fn live(world: &World, mistake: Option<Mistake>, traced: bool, logs: &Logs
     }
 }
 
+/// Whether a process ended because it may not use a key.
+const fn is_denied(error: &RunError) -> bool {
+    matches!(error, RunError::Keyring(KeyringError { class: KeyringClass::Denied, .. }))
+}
+
 impl Simulation<'_> {
     /// Life after life, and in the end a quiet one.
     async fn go(&self, ended: &mut u64, clock: &tokio::task::JoinHandle<()>) {
@@ -254,7 +261,13 @@ impl Simulation<'_> {
 
     /// In calm weather a process comes to its end.
     async fn complete(&self, life: Life) {
-        match self.life(life).await {
+        let mut report = self.life(life).await;
+        if matches!(&report, Some(Err(error)) if is_denied(error)) {
+            // What was denied is not any more.
+            sleep(BETWEEN).await;
+            report = self.life(life).await;
+        }
+        match report {
             Some(Ok(Report { ended: Ended::Complete, .. })) => {}
             other => self.watch.violate(5, format!("in calm weather the run ends with {other:?}")),
         }
@@ -279,10 +292,12 @@ impl Simulation<'_> {
         let at = if let Some(End::Killed(moment)) = life.end { moment } else { u64::MAX };
         let (wire, stop) = (Tripwire::at(at), Stop::default());
         let mut journal: Arc<dyn Journal> = wire.wire(self.watched());
-        if self.mistake == Some(Mistake::LedgerAfterCheckpoint) {
-            journal = Arc::new(MistakenJournal(journal));
+        let mut policy = self.watch.policy.clone();
+        if let Some(mistake) = self.mistake {
+            journal = Arc::new(MistakenJournal(journal, mistake));
+            mistake.change(&mut policy);
         }
-        let (ports, policy) = (self.ports(Some(&wire)), Arc::new(self.watch.policy.clone()));
+        let (ports, policy) = (self.ports(Some(&wire)), Arc::new(policy));
         let mut settings = self.settings();
         settings.max_items = life.max_items;
         let stream = self.watch.stream();
@@ -330,11 +345,27 @@ impl Simulation<'_> {
             }
             std::future::pending::<()>().await;
         };
-        tokio::select! {
+        let report = tokio::select! {
             biased;
             () = wire.tripped() => None,
             report = work => Some(report),
             () = stopping => None,
+        };
+        self.keys_denied(report.as_ref());
+        report
+    }
+
+    /// A process ended: what it was denied had the right consequence, and the operator sees to it if that was the end.
+    fn keys_denied(&self, report: Option<&Result<Report, RunError>>) {
+        match report {
+            Some(Err(RunError::Keyring(error))) => {
+                self.watch.demand_denial(error);
+                if error.class == KeyringClass::Denied {
+                    self.kms.allow();
+                }
+            }
+            Some(Ok(Report { ended: Ended::Complete, .. })) => self.watch.demand_grants(),
+            _ => {}
         }
     }
 
@@ -361,29 +392,35 @@ impl Simulation<'_> {
         wire.wire(shards)
     }
 
+    /// The services as a process sees them that begins now.
     fn ports(&self, wire: Option<&Arc<Tripwire>>) -> Ports {
-        let keyring = |name: &str| -> Arc<dyn Keyring> {
-            let keyring = self.kms.key(name, Arc::clone(&self.watch) as Arc<dyn Witness>);
+        self.watch.process();
+        let Rotation { versions, regions, .. } = self.world.rotation;
+        let keyring = |wanted: Wanted, versions: Versions| -> Arc<dyn Keyring> {
+            let keyring = self.kms.key(wanted, versions, Arc::clone(&self.watch) as Arc<dyn Witness>);
             let keyring: Arc<dyn Keyring> = match wire {
                 Some(wire) => wire.wire(Arc::new(keyring) as Arc<dyn Keyring>),
                 None => Arc::new(keyring),
             };
             match self.mistake {
-                Some(mistake @ (Mistake::OtherItemsContext | Mistake::ProofSkipped)) => {
-                    Arc::new(MistakenKeyring::new(keyring, mistake))
-                }
-                _ => keyring,
+                Some(mistake) => Arc::new(MistakenKeyring::new(keyring, mistake, self.kms.clone())),
+                None => keyring,
             }
         };
+        let source = |form| keyring(Wanted::exactly(keys::recipient(World::key_of(form))), Versions::One);
         let table: Arc<dyn Table> = match self.mistake {
-            Some(mistake) => Arc::new(MistakenTable::new(self.table.clone(), mistake, self.world.keys())),
+            Some(mistake) => Arc::new(MistakenTable::new(self.table.clone(), mistake, Arc::clone(&self.watch))),
             None => Arc::new(self.table.clone()),
         };
         let seals = self.world.job != Job::Unseal;
         Ports {
             table: wire.map_or_else(|| Arc::clone(&table), |wire| wire.wire(Arc::clone(&table))),
-            target: seals.then(|| keyring("new")),
-            sources: if seals { vec![keyring("old")] } else { vec![keyring("old"), keyring("new")] },
+            target: seals.then(|| keyring(self.world.wanted(), versions)),
+            sources: match (seals, regions) {
+                (false, _) => vec![source(Form::Old), source(Form::New)],
+                (true, Regions::Strict) => vec![source(Form::Old), source(Form::Replica)],
+                (true, _) => vec![source(Form::Old)],
+            },
             observer: Arc::clone(&self.watch) as Arc<dyn Observer>,
         }
     }

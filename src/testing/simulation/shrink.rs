@@ -1,6 +1,6 @@
 //! Making a world smaller that went wrong, until nothing can be left out.
 
-use super::world::{Act, Weather, Work, World};
+use super::world::{Act, Regions, Versions, Weather, Work, World};
 use super::{Mistake, simulate};
 
 /// The smallest world found in which the same invariant is violated still.
@@ -79,6 +79,10 @@ fn candidates(world: &World) -> Vec<World> {
     with(&|world| world.shape.signs = false);
     with(&|world| world.shape.widens = false);
     with(&|world| world.shape.version = 1);
+    with(&|world| world.rotation.rewraps = false);
+    with(&|world| world.rotation.other_suite = false);
+    with(&|world| world.rotation.versions = Versions::One);
+    with(&|world| world.rotation.regions = Regions::One);
     found.retain(|world| !world.items.is_empty());
     found
 }

@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::keys::SimKms;
+use super::keys::{DENIED_AFTER_GRANTS, SimKms};
 use super::table::{Kind, Witness};
 use super::trail::{Reading, Trail};
 use super::world::{Act, Form, SECRET, UNNAMED, What, When, World, number_value};
-use crate::crypto::{Secret, Wanted};
-use crate::format::dbesdk::{self, FOOT, Inspection};
+use crate::crypto::{KEY_BYTES, Secret};
+use crate::format::dbesdk::{self, FOOT, HEAD, Inspection, Sealed};
 use crate::item::{Item, Key, Value};
+use crate::keyring::KeyringError;
 use crate::migration::{Depth, Failure, LineageChange, LineageRows, Policy, Rewrite, Target, Verdict};
 use crate::pipeline::{Event, Observer};
 use crate::store::{Checkpoint, Commit, Cursor, Journal, JournalError, Pass, Record, Scan};
@@ -78,6 +79,10 @@ struct State {
     trail: Trail,
     /// Of an item that an application broke: the record that says so.
     broken: BTreeMap<String, usize>,
+    /// When each process began, in steps, and the version of the target's key that was active then.
+    processes: Vec<(u64, u32)>,
+    /// The header that each intermediate key served for.
+    served: BTreeMap<[u8; KEY_BYTES], Value>,
     /// When the first page of each pass was read, in steps; and a pass that has begun, of which none was.
     passes: BTreeMap<u32, u64>,
     begun: Option<u32>,
@@ -115,6 +120,16 @@ impl State {
         if let Some(stream) = &self.stream {
             self.trail.sync(stream);
         }
+    }
+
+    /// The version of the target's key that was active when the process began that worked at a step.
+    fn version_at(&self, step: u64) -> u32 {
+        self.processes.iter().rev().find(|(began, _)| *began <= step).map_or(0, |(_, version)| *version)
+    }
+
+    /// The same for the latest process.
+    fn version(&self) -> u32 {
+        self.version_at(u64::MAX)
     }
 }
 
@@ -164,6 +179,14 @@ impl Watch {
             self.enable(&mut state, stream.successor());
         }
         state.stream.clone()
+    }
+
+    /// A process begins, and its keyrings are made.
+    pub(super) fn process(&self) {
+        let (mut state, version) = (self.state(), self.kms.process());
+        state.step += 1;
+        let step = state.step;
+        state.processes.push((step, version));
     }
 
     /// Records that the stream told so far.
@@ -285,6 +308,11 @@ impl Watch {
         let before = self.table.peek(key);
         match what {
             What::Jump(seconds) => super::set_clock(seconds),
+            What::NewVersion => {
+                self.kms.activate();
+                // Each item may be written once more.
+                state.put += self.table.items().len() as u64;
+            }
             What::Split(children) => {
                 let Some(stream) = &state.stream else { return };
                 if let Some(shard) = stream.open().get(number % stream.open().len().max(1)) {
@@ -351,8 +379,7 @@ impl Watch {
         let plain = self.world.item(number, state.step, form);
         let key = self.key(number);
         let item = match form {
-            Form::Old => self.sealed(&plain, "old", form),
-            Form::New => self.sealed(&plain, "new", form),
+            Form::Old | Form::New | Form::Replica => self.sealed(&plain, form),
             Form::Plain | Form::Unnamed | Form::Large => Some(plain.clone()),
         };
         let Some(item) = item else { return };
@@ -367,6 +394,7 @@ impl Watch {
         let records = state.trail.len();
         if let Some((item, truth)) = now {
             state.put += 1;
+            self.serves(state, &item);
             state.past.entry(text.clone()).or_default().push((item.clone(), truth.clone()));
             let before = self.table.put(item.clone()).expect("items are made with their keys");
             state.truth.insert(text.clone(), truth);
@@ -388,27 +416,73 @@ impl Watch {
     }
 
     /// The item sealed, as a client would that was switched to the form.
-    fn sealed(&self, plain: &Item, by: &str, form: Form) -> Option<Item> {
-        let prepared = dbesdk::prepare(&self.world.schema(form), self.world.suite(), plain).ok()?;
-        let wrapped = self.kms.make(by, &prepared.context);
+    fn sealed(&self, plain: &Item, form: Form) -> Option<Item> {
+        let prepared = dbesdk::prepare(&self.world.schema(form), self.world.suite(form), plain).ok()?;
+        let wrapped = self.kms.make(World::key_of(form), &prepared.context);
         let message_id = *Secret::random().expose();
         dbesdk::seal(plain, prepared, &Secret::random(), message_id, &[wrapped]).ok()
     }
 
     /// The item as readers see it that accept plaintext and both keys; `None` when they cannot read it.
-    fn open(&self, item: &Item) -> Option<Item> {
+    pub(super) fn open(&self, item: &Item) -> Option<Item> {
         let Inspection::Sealed(sealed) = dbesdk::inspect(&self.policy.schema, item).ok()? else {
             return Some(item.clone());
         };
-        let wrapped = sealed.head.edks.first()?.wrapped()?;
-        dbesdk::open(item, &sealed, 0, &self.kms.look_up(wrapped, &sealed.context)?).ok()
+        dbesdk::open(item, &sealed, 0, &self.intermediate(&sealed)?).ok()
+    }
+
+    /// A sealed item's message id and data key; `None` when it is not sealed, or does not verify.
+    pub(super) fn data_key(&self, item: &Item) -> Option<([u8; 32], Secret)> {
+        let Inspection::Sealed(sealed) = dbesdk::inspect(&self.policy.schema, item).ok()? else { return None };
+        let data_key = dbesdk::authenticate(item, &sealed, 0, &self.intermediate(&sealed)?).ok()?;
+        Some((sealed.head.message_id, data_key))
+    }
+
+    fn intermediate(&self, sealed: &Sealed) -> Option<Secret> {
+        self.kms.look_up(sealed.head.edks.first()?.wrapped()?, &sealed.context)
+    }
+
+    /// Of an item that an application broke: as it was when it was sealed, if an application did that.
+    pub(super) fn whole(&self, broken: &Item) -> Option<Item> {
+        let key = self.table.keys().key_of(broken).ok()?.to_string();
+        let past = self.state().past.get(&key).cloned()?;
+        let was = |item: &&Item| item.get(HEAD) == broken.get(HEAD) && self.data_key(item).is_some();
+        past.iter().map(|(item, _)| item).find(was).cloned()
+    }
+
+    /// Invariant 17: each intermediate key serves for one header.
+    fn serves(&self, state: &mut State, item: &Item) {
+        let Ok(Inspection::Sealed(sealed)) = dbesdk::inspect(&self.policy.schema, item) else { return };
+        let (Some(key), Some(head)) = (self.intermediate(&sealed), item.get(HEAD)) else { return };
+        if state.served.entry(*key.expose()).or_insert_with(|| head.clone()) != head {
+            self.fail(state, 17, "an intermediate key serves again");
+        }
+    }
+
+    /// Invariant 18: a sealed item was changed as deep as the job says. Says what is wrong.
+    fn wrong_depth(&self, rewrite: &Rewrite, before: &Item, after: &Item) -> Option<&'static str> {
+        let ((old_id, old_key), (new_id, new_key)) = self.data_key(before).zip(self.data_key(after))?;
+        let more = rewrite
+            .remove
+            .iter()
+            .chain(rewrite.set.iter().map(|(name, _)| name))
+            .any(|name| name != HEAD && name != FOOT);
+        match self.policy.depth {
+            Depth::Rewrap if more => Some("a rewrap changed more than header and footer"),
+            Depth::Rewrap if old_id != new_id || old_key != new_key => Some("a rewrap changed the data key"),
+            Depth::Reencrypt if old_id == new_id || old_key == new_key => Some("the data key was kept"),
+            _ => None,
+        }
     }
 
     /// Whether the rewrite was right for what was read, and takes nothing from what the application did wrong since: no
     /// condition can say "no other attribute", and of what the old signature covered only the rest is asked about.
+    /// What is read broken is right for nobody who does not know from the stream what it was.
     fn made_for(&self, rewrite: &Rewrite, image: &Item, now: &Item) -> bool {
         let touched = rewrite.set.iter().map(|(name, _)| name).chain(&rewrite.remove);
+        let both = self.world.stream.as_ref().is_some_and(|stream| stream.view == View::NewAndOldImages);
         rewrite.holds_for(image)
+            && (both || self.open(image).is_some())
             && self.open(&rewrite.applied_to(image)).is_some()
             && touched.into_iter().all(|name| image.get(name) == now.get(name))
     }
@@ -419,8 +493,16 @@ impl Watch {
         matches!(inspected, Ok(Inspection::Sealed(sealed)) if self.kms.denies(&sealed.context))
     }
 
-    fn at_target(&self, item: &Item) -> bool {
-        matches!(self.policy.classify(item), Ok(Verdict::Current(_)))
+    /// Whether an item is at target, under a version of its key that is this one or newer.
+    fn at_target(&self, item: &Item, version: u32) -> bool {
+        match self.policy.classify(item) {
+            Ok(Verdict::Current(None)) => true,
+            Ok(Verdict::Current(Some(sealed))) => {
+                let found = sealed.head.edks.first().and_then(|edk| self.kms.version(edk.wrapped()?.ciphertext));
+                found.is_some_and(|found| found >= version)
+            }
+            _ => false,
+        }
     }
 
     /// Whether applications of this world add an attribute that nobody configured while the run goes on.
@@ -434,7 +516,7 @@ impl Watch {
         let failures = journal.open_failures().await.unwrap_or_default();
         let ledger: Vec<String> = failures.iter().map(|failure| failure.key.to_string()).collect();
         let mut state = self.state();
-        let truth = state.truth.clone();
+        let (truth, version) = (state.truth.clone(), state.version());
         let items = self.table.items();
         if items.len() != truth.len() {
             self.fail(&mut state, 1, format!("{} items where there should be {}", items.len(), truth.len()));
@@ -442,7 +524,7 @@ impl Watch {
         for item in items {
             let Ok(key) = self.table.keys().key_of(&item).map(|key| key.to_string()) else { continue };
             let listed = ledger.contains(&key);
-            let done = self.at_target(&item);
+            let done = self.at_target(&item, version);
             match truth.get(&key) {
                 None => self.fail(&mut state, 2, format!("{key} is there again")),
                 Some(Truth::Spoiled(left)) if *left != item => {
@@ -490,7 +572,7 @@ impl Watch {
         for item in self.table.items() {
             let Ok(key) = self.table.keys().key_of(&item).map(|key| key.to_string()) else { continue };
             let before = state.touched.get(&key).is_none_or(|step| *step < moment);
-            if before && !self.at_target(&item) && !ledger.contains(&key) {
+            if before && !self.at_target(&item, state.version()) && !ledger.contains(&key) {
                 self.fail(&mut state, 16, format!("{key} was written before the moment, and is not at target"));
             }
             if self.was_shown_broken(&state, &key, &item) && !ledger.contains(&key) {
@@ -499,10 +581,24 @@ impl Watch {
         }
     }
 
+    /// Invariant 19: a process that ends over a denial was granted nothing of the kind before.
+    pub(super) fn demand_denial(&self, error: &KeyringError) {
+        if error.problem == DENIED_AFTER_GRANTS {
+            self.violate(19, format!("a process ends because {} was denied for an item", error.key));
+        }
+    }
+
+    /// Invariant 19: a process that is done was granted something of each kind that it was denied.
+    pub(super) fn demand_grants(&self) {
+        if let Some(what) = self.kms.only_denied() {
+            self.violate(19, format!("a process that was only denied {what} goes on"));
+        }
+    }
+
     /// How many items a reader of the target alone can read, and how many there are.
     pub(super) fn readable(&self) -> (u64, u64) {
-        let items = self.table.items();
-        let opens = |item: &&Item| self.at_target(item) && self.open(item).is_some();
+        let (items, version) = (self.table.items(), self.state().version());
+        let opens = |item: &&Item| self.at_target(item, version) && self.open(item).is_some();
         (items.iter().filter(opens).count() as u64, items.len() as u64)
     }
 
@@ -612,7 +708,7 @@ impl Watch {
             if state.trail.last(&text) != Some(index) || ledger.contains(&text) {
                 continue;
             }
-            if !self.at_target(&item) {
+            if !self.at_target(&item, state.version()) {
                 self.fail(&mut state, 12, format!("a record of {text} was passed, which is not done"));
             } else if self.was_shown_broken(&state, &text, &item) {
                 self.fail(
@@ -686,7 +782,8 @@ impl Witness for Watch {
         let Truth::Readable(seen) = truth else {
             return self.fail(&mut state, 3, format!("{key} is mixed, and was written"));
         };
-        if self.at_target(before) {
+        let version = state.version_at(sent);
+        if self.at_target(before, version) {
             return self.fail(&mut state, 4, format!("{key} was at target, and was written"));
         }
         match self.open(after) {
@@ -694,9 +791,13 @@ impl Witness for Watch {
             Some(_) => return self.fail(&mut state, 1, format!("{key} opens to something else than was written last")),
             None => return self.fail(&mut state, 3, format!("{key} cannot be read")),
         }
-        if !self.at_target(after) {
-            self.fail(&mut state, 4, format!("{key} was written and is not at target"));
+        if !self.at_target(after, version) {
+            return self.fail(&mut state, 4, format!("{key} was written and is not at target"));
         }
+        if let Some(what) = self.wrong_depth(rewrite, before, after) {
+            return self.fail(&mut state, 18, format!("{key}: {what}"));
+        }
+        self.serves(&mut state, after);
     }
 
     fn after(&self, rewrite: &Rewrite) {
@@ -750,7 +851,8 @@ impl Watched {
             let Ok(key) = self.watch.table.keys().key_of(&item) else { continue };
             let text = key.to_string();
             let touched = state.touched.get(&text).is_some_and(|step| *step > read);
-            if (end.is_empty() || text <= end) && !touched && !self.watch.at_target(&item) && !ledger.contains(&key) {
+            let done = self.watch.at_target(&item, state.version());
+            if (end.is_empty() || text <= end) && !touched && !done && !ledger.contains(&key) {
                 self.watch.fail(&mut state, 7, format!("the cursor of segment {segment} has passed {text}"));
             }
         }
@@ -818,13 +920,13 @@ impl Journal for Watched {
 pub(super) fn policy(world: &World) -> Policy {
     let target = match world.job {
         super::Job::Unseal => Target::Plaintext,
-        _ => Target::Dbesdk { suite: world.suite(), recipients: vec![Wanted::exactly(super::keys::recipient("new"))] },
+        _ => Target::Dbesdk { suite: world.suite(Form::New), recipients: vec![world.wanted()] },
     };
     Policy {
         schema: world.schema(Form::New),
         accept_plaintext: true,
         accept_dbesdk: true,
         target,
-        depth: Depth::Reencrypt,
+        depth: if world.rotation.rewraps { Depth::Rewrap } else { Depth::Reencrypt },
     }
 }

@@ -6,7 +6,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::crypto::Suite;
+use crate::crypto::{Matching, Suite, Wanted};
 use crate::format::{Action, Schema, Unsigned};
 use crate::item::{Item, KeyNames, Number, Value};
 use crate::testing::View;
@@ -35,6 +35,45 @@ pub struct World {
     pub weather: Weather,
     /// The table's stream, if there is one.
     pub stream: Option<Stream>,
+    /// What there is to a rotation.
+    pub rotation: Rotation,
+}
+
+/// What there is to a rotation: nothing of it in the worlds of other jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// Whether the data key of an item that is sealed already stays.
+    pub rewraps: bool,
+    /// Whether the older form has the other suite.
+    pub other_suite: bool,
+    /// The versions of the target's key.
+    pub versions: Versions,
+    /// The Regions of the target's key.
+    pub regions: Regions,
+}
+
+/// The versions of the target's key, and which one a process seals under.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// There is one.
+    #[default]
+    One,
+    /// The one that was active when the process began.
+    Cached,
+    /// The one that is active.
+    Latest,
+}
+
+/// The Regions of the target's key, and in which of them the target's readers accept it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Regions {
+    /// Nobody uses another one than the target's.
+    #[default]
+    One,
+    /// Applications seal in another one, too, which the target's readers do not accept.
+    Strict,
+    /// Applications seal in another one, too, and the target's readers accept it.
+    Any,
 }
 
 /// A table's stream, and what goes on while the last process reads it.
@@ -81,6 +120,8 @@ pub enum Form {
     Old,
     /// At the target already, or what a client that was switched would write.
     New,
+    /// The same, in another Region of the target's key.
+    Replica,
     /// In plaintext, with an attribute that the job does not name.
     Unnamed,
     /// In plaintext, and so large that it cannot be sealed.
@@ -132,6 +173,8 @@ pub enum What {
     RawNew,
     /// Nothing: but the machine's clock is set by so many seconds.
     Jump(i64),
+    /// Nothing: but the target's key gets another version, which is active from then on.
+    NewVersion,
     /// Nothing: but an open shard of the stream is closed, and so many continue it.
     Split(u64),
     /// Nothing: but the stream is disabled, until somebody wants to read it.
@@ -270,11 +313,54 @@ impl World {
         let acts = (0..rng.random_range(0..=24)).map(|_| Act::random(rng, job, items.len(), raw, unnamed)).collect();
         let lives = (0..rng.random_range(0..=4)).map(|_| Life::random(rng)).collect();
         let (pace, weather) = (Pace::random(rng), Weather::random(rng));
-        let mut world = Self { seed, job, shape, items, acts, lives, pace, weather, stream: None };
+        let mut world =
+            Self { seed, job, shape, items, acts, lives, pace, weather, stream: None, rotation: Rotation::default() };
         if rng.random() {
             world.add_stream(rng, raw, unnamed);
         }
+        if job == Job::Rotate {
+            world.add_rotation(&mut Rng::seed_from_u64(seed ^ 0x0407_A7E5), raw, unnamed);
+        }
         world
+    }
+
+    /// Makes a rotation of what would be no more than another key.
+    fn add_rotation(&mut self, rng: &mut Rng, raw: bool, unnamed: bool) {
+        self.rotation = Rotation {
+            rewraps: rng.random(),
+            other_suite: rng.random_ratio(1, 8),
+            versions: *[Versions::One, Versions::One, Versions::Cached, Versions::Latest]
+                .choose(rng)
+                .unwrap_or(&Versions::One),
+            regions: *[Regions::One, Regions::Strict, Regions::Any].choose(rng).unwrap_or(&Regions::One),
+        };
+        if self.rotation.rewraps {
+            self.shape.signs |= rng.random_ratio(1, 8);
+            // A rewrap refuses to change what is encrypted.
+            self.shape.widens &= rng.random_ratio(1, 4);
+        }
+        let last = self.stream.as_mut().map_or(&mut [][..], |stream| &mut stream.last);
+        let put = self.acts.iter_mut().chain(last).filter_map(|act| match &mut act.what {
+            What::Put(form) => Some(form),
+            _ => None,
+        });
+        if self.rotation.regions != Regions::One {
+            for form in self.items.iter_mut().chain(put).filter(|form| matches!(form, Form::Old | Form::New)) {
+                if rng.random_ratio(1, 3) {
+                    *form = Form::Replica;
+                }
+            }
+        }
+        if self.rotation.versions != Versions::One {
+            let mut activation = || {
+                let act = Act::random(rng, self.job, self.items.len(), raw, unnamed);
+                Act { what: What::NewVersion, ..act }
+            };
+            self.acts.extend([activation(), activation()]);
+            if let Some(stream) = &mut self.stream {
+                stream.last.push(activation());
+            }
+        }
     }
 
     /// Gives the table a stream, and the processes something to do with it.
@@ -352,8 +438,28 @@ impl World {
         KeyNames { partition: "id".to_owned(), sort: self.shape.sort.then(|| "at".to_owned()) }
     }
 
-    pub(super) const fn suite(&self) -> Suite {
-        if self.shape.signs { Suite::EcdsaP384 } else { Suite::HmacSha384 }
+    /// The suite of a form.
+    pub(super) fn suite(&self, form: Form) -> Suite {
+        let other = form == Form::Old && self.rotation.other_suite;
+        if self.shape.signs == other { Suite::HmacSha384 } else { Suite::EcdsaP384 }
+    }
+
+    /// The key of a form.
+    pub(super) const fn key_of(form: Form) -> &'static str {
+        match form {
+            Form::Old => OLD_KEY,
+            Form::Replica => REPLICA,
+            Form::New | Form::Plain | Form::Unnamed | Form::Large => NEW_KEY,
+        }
+    }
+
+    /// Whom the target's items are for.
+    pub(super) fn wanted(&self) -> Wanted {
+        let matching = match self.rotation.regions {
+            Regions::Any => Matching::AnyRegion,
+            Regions::One | Regions::Strict => Matching::Exact,
+        };
+        Wanted { matching, ..Wanted::exactly(super::keys::recipient(NEW_KEY)) }
     }
 
     /// An item in plaintext, the n-th that is written; its secrets carry a mark that is looked for where it must not be.
@@ -378,12 +484,18 @@ impl World {
         match form {
             Form::Unnamed => drop(item.insert(UNNAMED, Value::from("x"))),
             Form::Large => drop(item.insert("email", Value::from("x".repeat(400 * 1024 - 200).as_str()))),
-            Form::Plain | Form::Old | Form::New => {}
+            Form::Plain | Form::Old | Form::New | Form::Replica => {}
         }
         item
     }
 }
 
+/// The job's older key.
+pub(super) const OLD_KEY: &str = "old";
+/// The target's key.
+pub(super) const NEW_KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/mrk-new";
+/// The same in another Region.
+pub(super) const REPLICA: &str = "arn:aws:kms:us-east-1:111122223333:key/mrk-new";
 /// The attribute that nobody configured.
 pub(super) const UNNAMED: &str = "surprise";
 /// In every value that is to be encrypted.
