@@ -4,11 +4,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::aws::AwsConfig;
+use crate::cli::economics::{self, Estimate, PerItem};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::job::{Job, Target};
 use crate::cli::preflight::{self, Findings, Objection};
-use crate::migration::{Fingerprint, Policy};
+use crate::migration::{Census, Fingerprint, Policy};
 use crate::pipeline::{Pool, Settings};
 use crate::store::{self, Capacity, Projection, StoreClass, TableFacts, Via};
 
@@ -50,6 +51,20 @@ impl Plan {
         let settings = settings(&job, &facts);
         let fingerprint = fingerprint(&job, &facts);
         Ok(Self { job, facts, findings, policy, settings, fingerprint })
+    }
+
+    /// What the whole table would cost.
+    pub(super) fn estimate(&self, census: &Census) -> Estimate {
+        let (opens, seals) = self.job.kms();
+        let requests =
+            PerItem { open: u32::from(opens), seal: u32::from(seals), verify: u32::from(seals) };
+        economics::estimate(self, census, requests, self.kms_quota())
+    }
+
+    /// The lowest of the documented quotas of the Regions where KMS is asked: requests per second.
+    pub(super) fn kms_quota(&self) -> u32 {
+        let regions = self.job.kms_keys().into_iter().map(|(key, _)| key.region());
+        regions.map(economics::kms_quota).min().unwrap_or(u32::MAX)
     }
 
     /// Refuses what preflight objects to, with the first objection's remedy.

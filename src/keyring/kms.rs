@@ -1,6 +1,8 @@
 //! A symmetric key of AWS KMS, named by its key ARN (AWS Material Providers Library specification, `aws-kms-keyring.md`,
 //! strict mode).
 
+mod inquiry;
+
 use std::collections::HashMap;
 
 use async_trait::async_trait;
@@ -12,6 +14,8 @@ use zeroize::Zeroize as _;
 use super::{Keyring, KeyringCall, KeyringClass, KeyringError, Recipient, Wanted, WrappedKey, WrappedRef};
 use crate::aws::{AwsConfig, Fault, Meaning};
 use crate::crypto::{EncryptionContext, KEY_BYTES, Secret};
+
+pub use inquiry::{KeyFacts, KmsInquiry, Rotation};
 
 /// The key provider id of every key that KMS wrapped.
 const PROVIDER_ID: &str = "aws-kms";

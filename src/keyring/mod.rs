@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, WrappedRef};
 
-pub use kms::{KeyArn, KeyArnError, KeyRefused, KmsKeyring};
+pub use kms::{KeyArn, KeyArnError, KeyFacts, KeyRefused, KmsInquiry, KmsKeyring, Rotation};
 pub use raw::{RawAes, RawAesError};
 
 /// What is asked of a keyring.

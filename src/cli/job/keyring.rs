@@ -133,6 +133,15 @@ impl KeyringSettings {
         vec![Wanted::exactly(recipient)]
     }
 
+    /// The KMS keys that it names, and how each is reached.
+    #[must_use]
+    pub fn kms_keys(&self) -> Vec<(&KeyArn, &Access)> {
+        match self {
+            Self::RawAes { .. } => Vec::new(),
+            Self::AwsKms { key_arn, access } => vec![(key_arn, access)],
+        }
+    }
+
     /// The keys in words, for the plan's fingerprint and messages.
     #[must_use]
     pub fn in_words(&self) -> String {

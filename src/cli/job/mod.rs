@@ -12,8 +12,10 @@ use std::fs;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use crate::aws::Access;
 use crate::crypto::Suite;
 use crate::format::Schema;
+use crate::keyring::KeyArn;
 use crate::migration::{self, Depth, OnMixed, Policy};
 
 pub use keyring::{KeySource, KeySourceError, KeyringSettings};
@@ -158,6 +160,16 @@ impl Job {
         let kms = |keyring: &KeyringSettings| matches!(keyring, KeyringSettings::AwsKms { .. });
         let seals = matches!(&self.target, Target::Dbesdk { keyring, .. } if kms(keyring));
         (seals || self.source.keyrings.iter().any(kms), seals)
+    }
+
+    /// The KMS keys that it names, the target's first, and how each is reached.
+    #[must_use]
+    pub fn kms_keys(&self) -> Vec<(&KeyArn, &Access)> {
+        let target = match &self.target {
+            Target::Plaintext => None,
+            Target::Dbesdk { keyring, .. } => Some(keyring),
+        };
+        target.into_iter().chain(&self.source.keyrings).flat_map(KeyringSettings::kms_keys).collect()
     }
 
     /// Reads a job file. Paths in it are relative to its folder.

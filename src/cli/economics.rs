@@ -1,0 +1,129 @@
+//! What a run would consume, what that costs, and how long it takes. Pure.
+
+use std::num::NonZeroU32;
+
+use serde::Serialize;
+
+use super::resolve::Plan;
+use crate::migration::Census;
+use crate::store::Capacity;
+
+/// When the prices below were the list's, and where.
+pub(super) const PRICE_LIST: &str = "list prices of us-east-1, November 2026; other Regions differ";
+/// USD per request to KMS, with a symmetric key.
+const USD_PER_KMS_REQUEST: f64 = 0.03 / 10_000.0;
+/// USD per read unit and write unit of an on-demand table.
+const USD_PER_READ_UNIT: f64 = 0.125 / 1e6;
+const USD_PER_WRITE_UNIT: f64 = 0.625 / 1e6;
+
+/// Cryptographic requests per second with symmetric keys that KMS allows an account by default, all that it runs taken
+/// together (KMS developer guide, "Request quotas"): Regions by name, then everywhere else.
+const KMS_QUOTAS: [(u32, &[&str]); 2] = [
+    (100_000, &["us-east-1", "us-west-2", "eu-west-1"]),
+    (
+        20_000,
+        &["us-east-2", "ap-southeast-1", "ap-southeast-2", "ap-northeast-1", "eu-central-1", "eu-west-2"],
+    ),
+];
+const KMS_QUOTA: u32 = 10_000;
+
+/// A run that asks for more than this part of the quota may take it from others.
+pub(super) const QUOTA_SHARE: u32 = 2;
+
+/// From when on it is worth a word that a hierarchical keyring would cost less: USD saved, or seconds.
+const WORTH_USD: f64 = 1.0;
+const WORTH_SECONDS: f64 = 3600.0;
+
+/// What the whole table would cost, as far as the sample tells. One pass that rewrites, and one that finds nothing left.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Estimate {
+    /// Capacity units.
+    pub(super) read_units: f64,
+    pub(super) write_units: f64,
+    /// Requests to KMS.
+    pub(super) kms_requests: f64,
+    /// How many of them open items, and how many seal them.
+    pub(super) kms_requests_to_open: f64,
+    pub(super) kms_requests_to_seal: f64,
+    /// What `reseal verify` asks of KMS afterwards: it opens every item.
+    pub(super) kms_requests_to_verify: f64,
+    /// At the budgets.
+    pub(super) seconds: f64,
+    /// Of that, what the requests to KMS alone take: at the budget, and if the account's whole quota were there for them.
+    pub(super) kms_seconds: f64,
+    pub(super) kms_seconds_at_quota: f64,
+    pub(super) kms_usd: f64,
+    /// `None` where capacity is provisioned: it is paid for whether used or not.
+    pub(super) dynamodb_usd: Option<f64>,
+    /// What a hierarchical keyring would save; `None` where that is not worth a word.
+    pub(super) hierarchy_saves: Option<Savings>,
+}
+
+/// What a run would not cost with another keyring.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Savings {
+    pub(super) kms_requests: f64,
+    pub(super) usd: f64,
+    /// At the budgets.
+    pub(super) seconds: f64,
+}
+
+/// Requests to KMS for one item.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PerItem {
+    /// To open it, at most.
+    pub(super) open: u32,
+    /// To seal it.
+    pub(super) seal: u32,
+    /// To open it with the target's keyring.
+    pub(super) verify: u32,
+}
+
+/// The documented default of the quota that an account shares with everything else that it runs in the Region.
+pub(super) fn kms_quota(region: &str) -> u32 {
+    KMS_QUOTAS.iter().find(|(_, regions)| regions.contains(&region)).map_or(KMS_QUOTA, |(quota, _)| *quota)
+}
+
+/// What a run of this plan would consume; `quota` is that of the Region where KMS is asked.
+pub(super) fn estimate(plan: &Plan, census: &Census, requests: PerItem, quota: u32) -> Estimate {
+    let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+    let items = plan.facts.items.max(census.items) as f64;
+    let read_units = 2.0 * (plan.facts.bytes as f64 / 4096.0).max(1.0);
+    let per_item =
+        share(census.growth.write_units, census.growth.items).max(1.0) * f64::from(plan.settings.write_copies);
+    let rewritten = items * share(census.plaintext + census.sealed, census.items);
+    let opened = items * share(census.sealed, census.items);
+    let write_units = rewritten * per_item;
+    let (kms_requests_to_open, kms_requests_to_seal) = (opened * f64::from(requests.open), rewritten * f64::from(requests.seal));
+    let kms_requests = kms_requests_to_open + kms_requests_to_seal;
+
+    let time = |units: f64, rate: Option<NonZeroU32>| rate.map_or(0.0, |rate| units / f64::from(rate.get()));
+    let settings = &plan.settings;
+    let reading = time(read_units / 2.0, settings.read_units);
+    let but_for_kms = reading.max(time(write_units, settings.write_units));
+    let seconds = |kms_requests: f64| but_for_kms.max(time(kms_requests, settings.kms_requests)) + reading;
+    // What other keys sealed is opened with them, whatever the target is.
+    let saved = Savings {
+        kms_requests: kms_requests_to_seal,
+        usd: kms_requests_to_seal * USD_PER_KMS_REQUEST,
+        seconds: seconds(kms_requests) - seconds(kms_requests_to_open),
+    };
+    let copies = 1.0 + plan.facts.replicas.len() as f64;
+    Estimate {
+        read_units,
+        write_units,
+        kms_requests,
+        kms_requests_to_open,
+        kms_requests_to_seal,
+        kms_requests_to_verify: items * f64::from(requests.verify),
+        seconds: seconds(kms_requests),
+        kms_seconds: time(kms_requests, settings.kms_requests),
+        kms_seconds_at_quota: kms_requests / f64::from(quota),
+        kms_usd: kms_requests * USD_PER_KMS_REQUEST,
+        dynamodb_usd: matches!(plan.facts.capacity, Capacity::OnDemand { .. })
+            .then_some(read_units * USD_PER_READ_UNIT + write_units * copies * USD_PER_WRITE_UNIT),
+        hierarchy_saves: (saved.usd >= WORTH_USD || saved.seconds >= WORTH_SECONDS).then_some(saved),
+    }
+}

@@ -1,0 +1,86 @@
+//! A sample of a table's items, and the few of them that stand for the others when a service is asked for leave.
+
+use std::collections::BTreeMap;
+
+use super::exit::Exit;
+use super::failure::Failure;
+use super::resolve::Plan;
+use crate::crypto::{EncryptionContext, Recipient};
+use crate::format::dbesdk::{self, FOOT, HEAD, Inspection};
+use crate::item::{Item, Key};
+use crate::migration::{Census, Policy};
+use crate::store::{Scan, StoreClass, Table};
+
+/// Segments that are looked into, spread over the table.
+const SEGMENTS: u32 = 4;
+/// Items of a page that serve as examples: of more than one, because a policy may deny a key for some items only.
+const EXAMPLES: usize = 2;
+
+/// What was seen of a table.
+#[derive(Default)]
+pub(super) struct Sample {
+    /// What its items have in common and in what they differ.
+    pub(super) census: Census,
+    /// The encryption contexts under which the keys of some items would be wrapped, were they sealed for the target.
+    pub(super) contexts: Vec<EncryptionContext>,
+    /// Wrapped keys of some items, with the context that each is bound to, by whom they are for.
+    pub(super) wrapped: BTreeMap<Recipient, Vec<(Vec<u8>, EncryptionContext)>>,
+    /// The keys of some items, and their sizes in bytes.
+    pub(super) items: Vec<(Key, usize)>,
+}
+
+impl Sample {
+    /// Looks at the first items of a few segments.
+    ///
+    /// # Errors
+    /// [`Failure`] when the table cannot be read.
+    pub(super) async fn read(plan: &Plan, table: &dyn Table, items_per_segment: u32) -> Result<Self, Failure> {
+        let mut sample = Self::default();
+        let total_segments = plan.settings.segments;
+        let looked_into = SEGMENTS.min(total_segments);
+        sample.census.whole = looked_into == total_segments;
+        for i in 0..looked_into {
+            let segment = i * (total_segments / looked_into);
+            let scan = Scan { segment, total_segments, after: None, limit: Some(items_per_segment) };
+            let page = table.scan(&scan).await.map_err(|error| match error.class {
+                StoreClass::Denied => Failure::plain(Exit::Refused, error),
+                _ => error.into(),
+            })?;
+            sample.census.whole &= page.next.is_none();
+            for item in &page.items {
+                sample.census.add(&plan.policy, item);
+            }
+            let apart = page.items.len().div_ceil(EXAMPLES).max(1);
+            sample.take_examples(&plan.policy, page.items.iter().step_by(apart));
+            sample.take_wrapped_keys(&plan.policy, &page.items);
+        }
+        Ok(sample)
+    }
+
+    fn take_examples<'a>(&mut self, policy: &Policy, items: impl Iterator<Item = &'a Item>) {
+        for item in items {
+            self.items.extend(policy.key_of(item).ok().map(|key| (key, item.size())));
+            // What is not encrypted is in a sealed item as it is in plaintext, and a context holds nothing else.
+            let mut plain = item.clone();
+            plain.remove(HEAD);
+            plain.remove(FOOT);
+            self.contexts.extend(policy.prepare(&plain).ok().and_then(|work| work.context().cloned()));
+        }
+    }
+
+    fn take_wrapped_keys(&mut self, policy: &Policy, items: &[Item]) {
+        let mut taken: BTreeMap<Recipient, usize> = BTreeMap::new();
+        for item in items {
+            let Ok(Inspection::Sealed(sealed)) = dbesdk::inspect(&policy.schema, item) else { continue };
+            for edk in &sealed.head.edks {
+                let (recipient, Some(wrapped)) = (edk.recipient(), edk.wrapped()) else { continue };
+                let taken = taken.entry(recipient.clone()).or_default();
+                if *taken < EXAMPLES {
+                    *taken += 1;
+                    let example = (wrapped.ciphertext.to_vec(), sealed.context.clone());
+                    self.wrapped.entry(recipient).or_default().push(example);
+                }
+            }
+        }
+    }
+}
