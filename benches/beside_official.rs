@@ -11,6 +11,7 @@ use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use reseal::cli::job::{Job, KeyringSettings, Target};
 use reseal::item::{Item, json};
 use reseal::keyring::RawAes;
@@ -32,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Target::Dbesdk { suite, keyring: KeyringSettings::RawAes { namespace, name, key }, .. } = &job.target else {
         return Err("not a job with a raw AES key".into());
     };
-    let keyring = RawAes::new(namespace, name, key.read()?.expose())?;
+    let keyring = RawAes::new(namespace, name, &key.aes().now_or_never().ok_or("a key at hand")??)?;
     let items: Vec<Item> =
         case["items"].as_array().ok_or("no items")?.iter().map(json::from_json).collect::<Result<_, _>>()?;
     let mut sealed = Vec::new();

@@ -103,7 +103,7 @@ async fn a_key_that_cannot_be_used() {
     world.kms().allow_all();
     world.kms().deny(Denial { operation: Some("DescribeKey".into()), ..Denial::default() }).unwrap();
     let KeyRefused::Service(error) = keyring.examine().await.unwrap_err() else { panic!() };
-    refused::<()>(Err(error), KeyringClass::Key, "allow kms:DescribeKey");
+    refused::<()>(Err(error), KeyringClass::Denied, "allow kms:DescribeKey");
     world.kms().allow_all();
 
     world.kms().limit(Some(1.0));

@@ -28,7 +28,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(20);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The services whose endpoints the environment may redirect, by the names that shared configuration files use.
-const SERVICES: [&str; 4] = ["DynamoDB", "DynamoDB Streams", "KMS", "STS"];
+const SERVICES: [&str; 5] = ["DynamoDB", "DynamoDB Streams", "KMS", "Secrets Manager", "STS"];
 
 /// What a job says about how AWS is reached; the standard chain fills in what is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -239,7 +239,12 @@ mod tests {
         assert_eq!(config.region(), Some("eu-west-3"));
         assert_eq!(config.sdk().retry_config().unwrap().max_attempts(), 1);
 
-        for (key, service) in [("kms", "KMS"), ("dynamodb", "DynamoDB"), ("dynamodb-streams", "DynamoDB Streams")] {
+        for (key, service) in [
+            ("kms", "KMS"),
+            ("dynamodb", "DynamoDB"),
+            ("dynamodb-streams", "DynamoDB Streams"),
+            ("secrets-manager", "Secrets Manager"),
+        ] {
             let profile = format!(
                 "[profile job]\nregion = eu-west-3\nservices = s\n\n[services s]\n{key} =\n  endpoint_url = \
                  http://192.0.2.1:1\n"

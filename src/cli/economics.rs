@@ -12,6 +12,8 @@ use crate::store::Capacity;
 pub(super) const PRICE_LIST: &str = "list prices of us-east-1, November 2026; other Regions differ";
 /// USD per request to KMS, with a symmetric key.
 const USD_PER_KMS_REQUEST: f64 = 0.03 / 10_000.0;
+/// The same with an RSA key of more than 2048 bits.
+const USD_PER_RSA_REQUEST: f64 = 0.15 / 10_000.0;
 /// USD per read unit and write unit of an on-demand table.
 const USD_PER_READ_UNIT: f64 = 0.125 / 1e6;
 const USD_PER_WRITE_UNIT: f64 = 0.625 / 1e6;
@@ -26,6 +28,8 @@ const KMS_QUOTAS: [(u32, &[&str]); 2] = [
     ),
 ];
 const KMS_QUOTA: u32 = 10_000;
+/// The same with RSA keys, in every Region.
+const RSA_QUOTA: u32 = 1000;
 
 /// A run that asks for more than this part of the quota may take it from others.
 pub(super) const QUOTA_SHARE: u32 = 2;
@@ -79,10 +83,15 @@ pub(super) struct PerItem {
     pub(super) seal: u32,
     /// To open it with the target's keyring.
     pub(super) verify: u32,
+    /// Whether an RSA key is among those that are asked for.
+    pub(super) rsa: bool,
 }
 
 /// The documented default of the quota that an account shares with everything else that it runs in the Region.
-pub(super) fn kms_quota(region: &str) -> u32 {
+pub(super) fn kms_quota(region: &str, rsa: bool) -> u32 {
+    if rsa {
+        return RSA_QUOTA;
+    }
     KMS_QUOTAS.iter().find(|(_, regions)| regions.contains(&region)).map_or(KMS_QUOTA, |(quota, _)| *quota)
 }
 
@@ -121,7 +130,8 @@ pub(super) fn estimate(plan: &Plan, census: &Census, requests: PerItem, quota: u
         seconds: seconds(kms_requests),
         kms_seconds: time(kms_requests, settings.kms_requests),
         kms_seconds_at_quota: kms_requests / f64::from(quota),
-        kms_usd: kms_requests * USD_PER_KMS_REQUEST,
+        kms_usd: kms_requests_to_open * if requests.rsa { USD_PER_RSA_REQUEST } else { USD_PER_KMS_REQUEST }
+            + kms_requests_to_seal * USD_PER_KMS_REQUEST,
         dynamodb_usd: matches!(plan.facts.capacity, Capacity::OnDemand { .. })
             .then_some(read_units * USD_PER_READ_UNIT + write_units * copies * USD_PER_WRITE_UNIT),
         hierarchy_saves: (saved.usd >= WORTH_USD || saved.seconds >= WORTH_SECONDS).then_some(saved),

@@ -71,7 +71,14 @@ impl From<JobError> for Failure {
 
 impl From<KeySourceError> for Failure {
     fn from(error: KeySourceError) -> Self {
-        Self::new(Exit::Usage, &error, error.remedy())
+        let exit = match error {
+            KeySourceError::Secret(_) | KeySourceError::Config(_) => Exit::Refused,
+            _ => Exit::Usage,
+        };
+        match error.remedy() {
+            Some(remedy) => Self::new(exit, &error, remedy),
+            None => Self::plain(exit, error),
+        }
     }
 }
 

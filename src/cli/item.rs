@@ -11,7 +11,8 @@ use super::args::ItemCommand;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::job::{Job, Target};
-use super::{keyrings, output};
+use super::keyrings::{self, Use};
+use super::output;
 use crate::crypto::{Recipient, Secret};
 use crate::format::dbesdk::{self, Inspection};
 use crate::format::{RESERVED_PREFIX, Schema};
@@ -97,13 +98,14 @@ impl Work {
             (ItemCommand::Open(_), target) => {
                 let mut keyrings = Vec::new();
                 for settings in target.into_iter().chain(&job.source.keyrings) {
-                    keyrings.push(keyrings::open(settings).await?);
+                    keyrings.push(keyrings::open(settings, Use { wraps: false, examined: false }).await?);
                 }
                 Self::Open { schema: job.schema, keyrings }
             }
-            (ItemCommand::Seal(_), Some(target)) => {
-                Self::Seal { policy: job.policy(), keyring: keyrings::open(target).await? }
-            }
+            (ItemCommand::Seal(_), Some(target)) => Self::Seal {
+                policy: job.policy(),
+                keyring: keyrings::open(target, Use { wraps: true, examined: false }).await?,
+            },
             (ItemCommand::Seal(_), None) => {
                 let remedy = "use a job whose target is \"dbesdk\"";
                 return Err(Failure::new(Exit::Usage, "the job's target is plaintext: nothing to seal with", remedy));

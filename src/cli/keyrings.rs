@@ -1,44 +1,100 @@
 //! Keyrings as the job file describes them, ready for use.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::exit::Exit;
 use super::failure::Failure;
 use super::job::{KeySource, KeyringSettings};
 use crate::aws::{Access, AwsConfig};
-use crate::keyring::{KeyArn, Keyring, KmsKeyring, RawAes};
+use crate::crypto::RsaPadding;
+use crate::keyring::{KeyArn, Keyring, KmsDiscovery, KmsKeyring, KmsRsa, KmsRsaPadding, MultiKeyring, RawAes, RawRsa};
 
-/// Makes a keyring. Reads key files and the AWS configuration; sends nothing to a key service.
-///
-/// # Errors
-/// [`Failure`] when a key cannot be had, or the AWS configuration does not serve.
-pub(super) async fn open(settings: &KeyringSettings) -> Result<Arc<dyn Keyring>, Failure> {
-    match settings {
-        KeyringSettings::RawAes { namespace, name, key } => raw_aes(namespace, name, key),
-        KeyringSettings::AwsKms { key_arn, access } => Ok(Arc::new(kms(key_arn, access).await?)),
-    }
+/// What a keyring is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Use {
+    /// It shall wrap, and not only unwrap.
+    pub(super) wraps: bool,
+    /// Its key service is asked whether the key can be used for items.
+    pub(super) examined: bool,
 }
 
-/// Makes a keyring and demands of its key service that the key can be used for items.
+/// Makes a keyring. Reads keys and the AWS configuration.
 ///
 /// # Errors
-/// As [`open`], and [`Failure`] when the key cannot be used.
-pub(super) async fn open_usable(settings: &KeyringSettings) -> Result<Arc<dyn Keyring>, Failure> {
-    match settings {
-        KeyringSettings::RawAes { namespace, name, key } => raw_aes(namespace, name, key),
-        KeyringSettings::AwsKms { key_arn, access } => {
-            let keyring = kms(key_arn, access).await?;
-            keyring.examine().await?;
-            Ok(Arc::new(keyring))
+/// [`Failure`] when a key cannot be had or used, or the AWS configuration does not serve.
+pub(super) async fn open(settings: &KeyringSettings, to: Use) -> Result<Arc<dyn Keyring>, Failure> {
+    Ok(match settings {
+        KeyringSettings::RawAes { namespace, name, key } => {
+            let keyring = RawAes::new(namespace, name, &key.aes().await?);
+            Arc::new(keyring.map_err(|error| refused(key, &error))?)
+        }
+        KeyringSettings::RawRsa { namespace, name, key, padding } => {
+            Arc::new(raw_rsa(namespace, name, key, *padding, to).await?)
+        }
+        KeyringSettings::AwsKms { key_arn, any_region, access } => {
+            let new = if *any_region { KmsKeyring::multi_region } else { KmsKeyring::new };
+            let keyring = new(&AwsConfig::load(access).await?, key_arn.clone())?;
+            if to.examined {
+                keyring.examine().await?;
+            }
+            Arc::new(keyring)
+        }
+        KeyringSettings::AwsKmsRsa { key_arn, padding, public_key, access } => {
+            Arc::new(kms_rsa(key_arn, *padding, public_key.as_deref(), access, to).await?)
+        }
+        KeyringSettings::AwsKmsDiscovery { filter, access } => {
+            Arc::new(KmsDiscovery::new(&AwsConfig::load(access).await?, filter.clone()))
+        }
+        KeyringSettings::Multi(settings) => {
+            let mut children = Vec::with_capacity(settings.len());
+            for child in settings {
+                children.push(Box::pin(open(child, to)).await?);
+            }
+            Arc::new(MultiKeyring::new(children))
+        }
+    })
+}
+
+async fn raw_rsa(
+    namespace: &str,
+    name: &str,
+    key: &KeySource,
+    padding: RsaPadding,
+    to: Use,
+) -> Result<RawRsa, Failure> {
+    let keyring = RawRsa::new(namespace, name, &key.pem().await?, padding).map_err(|error| refused(key, &error))?;
+    if !to.wraps && !keyring.unwraps() {
+        let problem = format!("{key}: a public key, which opens nothing");
+        return Err(Failure::new(Exit::Usage, problem, "name the private key, or leave the keyring out"));
+    }
+    Ok(keyring)
+}
+
+async fn kms_rsa(
+    key_arn: &KeyArn,
+    padding: KmsRsaPadding,
+    public_key: Option<&Path>,
+    access: &Access,
+    to: Use,
+) -> Result<KmsRsa, Failure> {
+    let mut keyring = KmsRsa::new(&AwsConfig::load(access).await?, key_arn.clone(), padding)?;
+    if to.examined {
+        keyring.examine().await?;
+    }
+    match public_key {
+        _ if !to.wraps => {}
+        None => keyring.fetch_public_key().await?,
+        Some(file) => {
+            keyring.set_public_key(&KeySource::File(file.to_owned()).pem().await?)?;
+            if to.examined {
+                keyring.prove_public_key().await?;
+            }
         }
     }
+    Ok(keyring)
 }
 
-fn raw_aes(namespace: &str, name: &str, key: &KeySource) -> Result<Arc<dyn Keyring>, Failure> {
-    let keyring = RawAes::new(namespace, name, key.read()?.expose());
-    Ok(Arc::new(keyring.map_err(|error| Failure::plain(Exit::Usage, error))?))
-}
-
-async fn kms(key_arn: &KeyArn, access: &Access) -> Result<KmsKeyring, Failure> {
-    Ok(KmsKeyring::new(&AwsConfig::load(access).await?, key_arn.clone())?)
+fn refused(key: &KeySource, error: &dyn std::error::Error) -> Failure {
+    Failure::plain(Exit::Usage, format!("{key}: {error}"))
 }

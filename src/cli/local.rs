@@ -24,6 +24,9 @@ pub(super) struct LocalArgs {
     /// Region of the KMS keys
     #[arg(long, value_name = "REGION", default_value = "us-east-1")]
     region: String,
+    /// Another Region of KMS, on a free port of its own; may be repeated
+    #[arg(long = "kms-region", value_name = "REGION")]
+    kms_regions: Vec<String>,
 }
 
 /// Starts the stand-ins, prints the lines that point a shell to them, and serves until SIGINT or SIGTERM.
@@ -35,8 +38,8 @@ pub(super) async fn run(args: LocalArgs, out: &mut impl Write) -> Result<(), Loc
     let (mut interrupt, mut terminate) = signal(SignalKind::interrupt())
         .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)))
         .map_err(LocalError::Signals)?;
-    let LocalArgs { data, dynamodb_port, kms_port, region } = args;
-    let stand_ins = local::start(Options { data, dynamodb_port, kms_port, region })?;
+    let LocalArgs { data, dynamodb_port, kms_port, region, kms_regions: more_kms_regions } = args;
+    let stand_ins = local::start(Options { data, dynamodb_port, kms_port, region, more_kms_regions })?;
     print_exports(&stand_ins, out).map_err(LocalError::Print)?;
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -45,7 +48,8 @@ pub(super) async fn run(args: LocalArgs, out: &mut impl Write) -> Result<(), Loc
     stand_ins.shutdown().await
 }
 
-/// Lines for a POSIX shell. The credentials are dummies, because clients refuse to start without any.
+/// Lines for a POSIX shell: AWS's variables, and `RESEAL_KMS_EU_WEST_1` for KMS in another Region, for which AWS has
+/// none. The credentials are dummies, because clients refuse to start without any.
 fn print_exports(stand_ins: &StandIns, out: &mut impl Write) -> std::io::Result<()> {
     let dynamodb = stand_ins.dynamodb_endpoint();
     for (name, value) in [
@@ -59,6 +63,10 @@ fn print_exports(stand_ins: &StandIns, out: &mut impl Write) -> std::io::Result<
     ] {
         writeln!(out, "export {name}={value}")?;
     }
+    for region in stand_ins.kms_regions().filter(|region| *region != stand_ins.region()) {
+        let name = region.to_uppercase().replace('-', "_");
+        writeln!(out, "export RESEAL_KMS_{name}={}", stand_ins.kms_endpoint_in(region).unwrap_or_default())?;
+    }
     out.flush()
 }
 
@@ -68,7 +76,8 @@ mod tests {
 
     #[tokio::test]
     async fn prints_lines_that_a_shell_can_source() {
-        let stand_ins = local::start(Options::default()).unwrap();
+        let options = Options { more_kms_regions: vec!["eu-west-1".to_owned()], ..Options::default() };
+        let stand_ins = local::start(options).unwrap();
         let mut out = Vec::new();
         print_exports(&stand_ins, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
@@ -84,6 +93,7 @@ mod tests {
                 "AWS_DEFAULT_REGION",
                 "AWS_ACCESS_KEY_ID",
                 "AWS_SECRET_ACCESS_KEY",
+                "RESEAL_KMS_EU_WEST_1",
             ]
         );
         assert!(text.contains(&format!("AWS_ENDPOINT_URL_KMS={}\n", stand_ins.kms_endpoint())), "{text}");

@@ -5,11 +5,15 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::job::{Job, KeyringSettings, Target};
+use super::job::{Job, KeyringSettings, KmsKey, Target};
 use super::sample::Sample;
 use crate::aws::{Access, AwsConfig};
-use crate::crypto::EncryptionContext;
-use crate::keyring::{KeyArn, KeyringClass, KeyringError, KmsInquiry};
+use crate::crypto::{EncryptionContext, Recipient, same_key_in_any_region};
+use crate::keyring::{KeyArn, KeyringClass, KeyringError, KmsInquiry, KmsRsaPadding, WrappedUnder};
+
+/// The providers of keys that KMS wrapped.
+const AWS_KMS: &str = "aws-kms";
+const AWS_KMS_RSA: &str = "aws-kms-rsa";
 
 /// What a job does with a KMS key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,6 +71,15 @@ pub(super) enum Thoroughness {
     EveryExample,
 }
 
+/// A question: may the caller do this with the key?
+struct Question {
+    operation: Operation,
+    key: KeyArn,
+    access: Access,
+    any_region: bool,
+    rsa: Option<KmsRsaPadding>,
+}
+
 /// Asks KMS for everything that the job needs of it. Without any item there is nothing to ask.
 ///
 /// # Errors
@@ -77,25 +90,18 @@ pub(super) async fn ask(
     thoroughness: Thoroughness,
 ) -> Result<Vec<Permission>, Failure> {
     let mut permissions: Vec<Permission> = Vec::new();
-    let target = match &job.target {
-        Target::Plaintext => Vec::new(),
-        Target::Dbesdk { keyring, .. } => keyring.kms_keys(),
-    };
-    let sources = job.source.keyrings.iter().flat_map(KeyringSettings::kms_keys);
-    let wanted = target
-        .iter()
-        .map(|key| (Operation::GenerateDataKey, *key))
-        .chain(target.iter().copied().chain(sources).map(|key| (Operation::Decrypt, key)));
-    for (operation, (key, access)) in wanted {
-        if permissions.iter().any(|known| known.operation == operation && known.key == key.as_str()) {
+    for question in questions(job, sample).await? {
+        let Question { operation, key, access, .. } = &question;
+        if permissions.iter().any(|known| known.operation == *operation && known.key == key.as_str()) {
             continue;
         }
         let inquiry = KmsInquiry::new(&AwsConfig::load(access).await?);
-        let mut permission = Permission::new(operation, key);
-        for (wrapped, context) in examples(operation, key, sample) {
+        let mut permission = Permission::new(*operation, key);
+        for (wrapped, context) in examples(&question, sample) {
+            let under = question.rsa.map_or(WrappedUnder::Context(context), WrappedUnder::Rsa);
             let answer = match operation {
                 Operation::GenerateDataKey => inquiry.may_generate(key.as_str(), context).await,
-                Operation::Decrypt => inquiry.may_decrypt(key.as_str(), wrapped, context).await,
+                Operation::Decrypt => inquiry.may_decrypt(key.as_str(), wrapped, under).await,
             };
             if permission.note(answer) && thoroughness == Thoroughness::UntilGiven {
                 break;
@@ -104,6 +110,38 @@ pub(super) async fn ask(
         permissions.push(permission);
     }
     Ok(permissions)
+}
+
+/// What the job needs: data keys of the target's symmetric keys (RSA keys wrap without KMS), and everything unwrapped that
+/// it may find.
+async fn questions(job: &Job, sample: &Sample) -> Result<Vec<Question>, Failure> {
+    let target = match &job.target {
+        Target::Plaintext => Vec::new(),
+        Target::Dbesdk { keyring, .. } => keyring.kms_keys(),
+    };
+    let question = |operation, KmsKey { key, access, any_region, rsa }| Question {
+        operation,
+        key: KeyArn::clone(key),
+        access: Access::clone(access),
+        any_region,
+        rsa,
+    };
+    let generate = target.into_iter().filter(|key| key.rsa.is_none());
+    let mut questions: Vec<Question> = generate.map(|key| question(Operation::GenerateDataKey, key)).collect();
+    questions.extend(job.kms_keys().into_iter().map(|key| question(Operation::Decrypt, key)));
+    for (filter, access) in job.source.keyrings.iter().flat_map(KeyringSettings::discoveries) {
+        let config = AwsConfig::load(access).await?;
+        let region = config.region().unwrap_or_default();
+        let found = sample.wrapped.keys().filter(|recipient| recipient.provider == AWS_KMS);
+        questions.extend(found.filter_map(|recipient| filter.key_in(region, &recipient.key)).map(|key| Question {
+            operation: Operation::Decrypt,
+            key,
+            access: access.clone(),
+            any_region: true,
+            rsa: None,
+        }));
+    }
+    Ok(questions)
 }
 
 /// Whether the caller may do what the job needs, before anything is begun. What KMS does not say is not held against the
@@ -120,15 +158,16 @@ pub(super) async fn demand(job: &Job, sample: &Sample) -> Result<(), Failure> {
 }
 
 /// What KMS is asked about: wrapped keys of items and their contexts; where there are none, the contexts alone.
-fn examples<'a>(
-    operation: Operation,
-    key: &KeyArn,
-    sample: &'a Sample,
-) -> Vec<(Option<&'a [u8]>, &'a EncryptionContext)> {
-    let own = sample.wrapped.iter().filter(|(recipient, _)| recipient.key == key.as_str());
-    let own: Vec<_> =
-        own.flat_map(|(_, wrapped)| wrapped).map(|(wrapped, context)| (Some(wrapped.as_slice()), context)).collect();
-    if operation == Operation::Decrypt && !own.is_empty() {
+fn examples<'a>(question: &Question, sample: &'a Sample) -> Vec<(Option<&'a [u8]>, &'a EncryptionContext)> {
+    let Question { operation, key, any_region, rsa, .. } = question;
+    let provider = if rsa.is_some() { AWS_KMS_RSA } else { AWS_KMS };
+    let own = |found: &Recipient| {
+        let same = found.key == key.as_str() || *any_region && same_key_in_any_region(&found.key, key.as_str());
+        found.provider == provider && same
+    };
+    let own = sample.wrapped.iter().filter(|(recipient, _)| own(recipient)).flat_map(|(_, wrapped)| wrapped);
+    let own: Vec<_> = own.map(|(wrapped, context)| (Some(wrapped.as_slice()), context)).collect();
+    if *operation == Operation::Decrypt && !own.is_empty() {
         return own;
     }
     sample.contexts.iter().map(|context| (None, context)).collect()

@@ -7,7 +7,7 @@ use crate::aws::AwsConfig;
 use crate::cli::economics::{self, Estimate, PerItem};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::job::{Job, Target};
+use crate::cli::job::{Job, KeyringSettings, Target};
 use crate::cli::preflight::{self, Findings, Objection};
 use crate::migration::{Census, Fingerprint, Policy};
 use crate::pipeline::{Pool, Settings};
@@ -55,16 +55,20 @@ impl Plan {
 
     /// What the whole table would cost.
     pub(super) fn estimate(&self, census: &Census) -> Estimate {
-        let (opens, seals) = self.job.kms();
-        let requests =
-            PerItem { open: u32::from(opens), seal: u32::from(seals), verify: u32::from(seals) };
+        let (open, seal) = self.job.kms_requests();
+        let verify = match &self.job.target {
+            Target::Plaintext => 0,
+            Target::Dbesdk { keyring, .. } => keyring.kms_requests().0,
+        };
+        let rsa = self.job.kms_keys().iter().any(|key| key.rsa.is_some());
+        let requests = PerItem { open, seal, verify, rsa };
         economics::estimate(self, census, requests, self.kms_quota())
     }
 
-    /// The lowest of the documented quotas of the Regions where KMS is asked: requests per second.
+    /// The lowest of the documented quotas that the job's KMS keys share: requests per second.
     pub(super) fn kms_quota(&self) -> u32 {
-        let regions = self.job.kms_keys().into_iter().map(|(key, _)| key.region());
-        regions.map(economics::kms_quota).min().unwrap_or(u32::MAX)
+        let quotas = self.job.kms_keys().into_iter().map(|key| economics::kms_quota(key.key.region(), key.rsa.is_some()));
+        quotas.min().unwrap_or(u32::MAX)
     }
 
     /// Refuses what preflight objects to, with the first objection's remedy.
@@ -164,7 +168,7 @@ fn fingerprint(job: &Job, facts: &TableFacts) -> Fingerprint {
             fields.push(("depth".to_owned(), depth.name().to_owned()));
         }
     }
-    let sources = job.source.keyrings.iter().map(super::job::KeyringSettings::in_words);
+    let sources = job.source.keyrings.iter().map(KeyringSettings::in_words);
     fields.push(("source keys".to_owned(), sources.collect::<Vec<_>>().join(", ")));
     let actions = job.schema.actions.iter();
     fields.extend(actions.map(|(name, action)| (format!("action of {name}"), action.name().to_owned())));

@@ -10,11 +10,12 @@ use super::args::{PlanArgs, RunArgs, TailArgs, WorkArgs, Writer};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::job::{Job, Target};
+use super::keyrings::{self, Use};
 use super::progress::Progress;
 use super::resolve::Plan;
 use super::sample::Sample;
 use super::stream::{self, Asked};
-use super::{keyrings, permissions, plan, report, signals};
+use super::{permissions, plan, report, signals};
 use crate::aws::{Access, AwsConfig};
 use crate::item::{Key, KeyNames, json};
 use crate::keyring::Keyring;
@@ -148,14 +149,14 @@ pub(super) async fn standard_aws() -> Result<AwsConfig, Failure> {
 pub(super) async fn target_keyring(job: &Job) -> Result<Option<Arc<dyn Keyring>>, Failure> {
     match &job.target {
         Target::Plaintext => Ok(None),
-        Target::Dbesdk { keyring, .. } => keyrings::open_usable(keyring).await.map(Some),
+        Target::Dbesdk { keyring, .. } => keyrings::open(keyring, Use { wraps: true, examined: true }).await.map(Some),
     }
 }
 
 pub(super) async fn source_keyrings(job: &Job) -> Result<Vec<Arc<dyn Keyring>>, Failure> {
     let mut keyrings = Vec::with_capacity(job.source.keyrings.len());
     for settings in &job.source.keyrings {
-        keyrings.push(keyrings::open_usable(settings).await?);
+        keyrings.push(keyrings::open(settings, Use { wraps: false, examined: true }).await?);
     }
     Ok(keyrings)
 }

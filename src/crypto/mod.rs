@@ -3,6 +3,7 @@
 pub(crate) mod aead;
 mod context;
 mod kdf;
+mod rsa;
 mod secret;
 mod signature;
 mod suite;
@@ -10,6 +11,7 @@ mod wrapped;
 
 pub use context::EncryptionContext;
 pub(crate) use kdf::Kdf;
+pub use rsa::{RsaKey, RsaKeyError, RsaPadding};
 pub use secret::{KEY_BYTES, Secret};
 pub(crate) use signature::{EphemeralKey, POINT_BYTES, SIGNATURE_BYTES, verify};
 pub use suite::Suite;

@@ -18,6 +18,12 @@ impl Secret {
         Self(bytes)
     }
 
+    /// Copies key material of the right length. The caller wipes its own copy.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     /// The key material; for primitives only.
     #[must_use]
     pub const fn expose(&self) -> &[u8; KEY_BYTES] {

@@ -49,10 +49,20 @@ impl Wanted {
     /// Whether a key found in an item counts as this one.
     #[must_use]
     pub fn is(&self, found: &Recipient) -> bool {
-        self.recipient.provider == found.provider
+        self.names(&found.provider, &found.key)
+    }
+
+    /// Whether a wrapped key counts as this one's, where the provider information is the key's name: with KMS keys.
+    #[must_use]
+    pub fn accepts(&self, found: WrappedRef<'_>) -> bool {
+        std::str::from_utf8(found.provider_info).is_ok_and(|key| self.names(found.provider_id, key))
+    }
+
+    fn names(&self, provider: &str, key: &str) -> bool {
+        self.recipient.provider == provider
             && match self.matching {
-                Matching::Exact => self.recipient.key == found.key,
-                Matching::AnyRegion => same_key_in_any_region(&self.recipient.key, &found.key),
+                Matching::Exact => self.recipient.key == key,
+                Matching::AnyRegion => same_key_in_any_region(&self.recipient.key, key),
                 Matching::Provider => true,
             }
     }

@@ -4,15 +4,22 @@
 //! never retries, and keeps to no budget: the pipeline does both, the same way for every keyring.
 
 mod kms;
+mod multi;
 mod raw;
+mod secrets;
 
 use async_trait::async_trait;
 
 use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, WrappedRef};
 
-pub use kms::{KeyArn, KeyArnError, KeyFacts, KeyRefused, KmsInquiry, KmsKeyring, Rotation};
-pub use raw::{RawAes, RawAesError};
+pub use kms::{
+    DiscoveryFilter, KeyArn, KeyArnError, KeyFacts, KeyRefused, KmsDiscovery, KmsInquiry, KmsKeyring, KmsRsa,
+    KmsRsaPadding, Rotation, WrappedUnder,
+};
+pub use multi::MultiKeyring;
+pub use raw::{RawAes, RawKeyError, RawRsa};
+pub use secrets::{SecretError, SecretValue, read_secret};
 
 /// What is asked of a keyring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

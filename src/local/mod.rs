@@ -7,6 +7,7 @@ mod dynamo;
 pub mod kms;
 pub mod world;
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,7 +15,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kms::{KeyFileError, LocalKms};
+use futures::future::join_all;
+use kms::{KeyFileError, LocalKms, is_region_name};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -31,13 +33,15 @@ pub struct Options {
     pub dynamodb_port: u16,
     /// Port of KMS; 0 takes a free one.
     pub kms_port: u16,
-    /// Region of the KMS keys' ARNs.
+    /// Region that KMS is at home in: that of [`StandIns::kms_endpoint`].
     pub region: String,
+    /// More Regions of KMS, each served on a free port of its own ([`StandIns::kms_endpoint_in`]).
+    pub more_kms_regions: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { data: None, dynamodb_port: 0, kms_port: 0, region: "us-east-1".to_owned() }
+        Self { data: None, dynamodb_port: 0, kms_port: 0, region: "us-east-1".to_owned(), more_kms_regions: Vec::new() }
     }
 }
 
@@ -99,9 +103,9 @@ pub enum LocalError {
 #[derive(Debug)]
 pub struct StandIns {
     dynamodb: Server,
-    kms_server: Server,
     kms: LocalKms,
-    region: String,
+    /// By Region.
+    kms_servers: BTreeMap<String, Server>,
     /// Held as long as the directory is served.
     _lock: Option<File>,
 }
@@ -113,22 +117,33 @@ impl StandIns {
         format!("http://{}", self.dynamodb.address)
     }
 
-    /// The endpoint of KMS.
+    /// The endpoint of KMS in its home Region.
     #[must_use]
     pub fn kms_endpoint(&self) -> String {
-        format!("http://{}", self.kms_server.address)
+        self.kms_endpoint_in(self.region()).expect("the home Region is always served")
     }
 
-    /// The local KMS itself: to make keys and to set rules without a client.
+    /// The endpoint of KMS in a Region; `None` for one that is not served.
+    #[must_use]
+    pub fn kms_endpoint_in(&self, region: &str) -> Option<String> {
+        self.kms_servers.get(region).map(|server| format!("http://{}", server.address))
+    }
+
+    /// The Regions that KMS is served in, in order.
+    pub fn kms_regions(&self) -> impl Iterator<Item = &str> {
+        self.kms_servers.keys().map(String::as_str)
+    }
+
+    /// The local KMS itself, in its home Region: to make keys and to set rules without a client.
     #[must_use]
     pub const fn kms(&self) -> &LocalKms {
         &self.kms
     }
 
-    /// The Region of the KMS keys.
+    /// The home Region of KMS.
     #[must_use]
     pub fn region(&self) -> &str {
-        &self.region
+        self.kms.region()
     }
 
     /// Stops listening, lets requests that are being answered finish for up to five seconds, and releases the ports.
@@ -136,9 +151,10 @@ impl StandIns {
     /// # Errors
     /// [`LocalError::Database`] or [`LocalError::Kms`] when one of them had failed before.
     pub async fn shutdown(self) -> Result<(), LocalError> {
-        let (dynamodb, kms) = tokio::join!(self.dynamodb.stop(), self.kms_server.stop());
+        let kms = join_all(self.kms_servers.into_values().map(Server::stop));
+        let (dynamodb, kms) = tokio::join!(self.dynamodb.stop(), kms);
         dynamodb.map_err(|problem| LocalError::Database { problem })?;
-        kms.map_err(|problem| LocalError::Kms { problem })
+        kms.into_iter().collect::<Result<_, _>>().map_err(|problem| LocalError::Kms { problem })
     }
 }
 
@@ -147,9 +163,9 @@ impl StandIns {
 /// # Errors
 /// [`LocalError`] when the directory or a port cannot be had, or what the directory holds cannot be used.
 pub fn start(options: Options) -> Result<StandIns, LocalError> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if options.region.is_empty() || !options.region.bytes().all(plain) {
-        return Err(LocalError::Region { region: options.region });
+    let regions = || std::iter::once(&options.region).chain(&options.more_kms_regions);
+    if let Some(region) = regions().find(|region| !is_region_name(region)) {
+        return Err(LocalError::Region { region: region.clone() });
     }
     let lock = options.data.as_deref().map(claim).transpose()?;
     let file = |name| options.data.as_deref().map(|directory| directory.join(name));
@@ -159,12 +175,22 @@ pub fn start(options: Options) -> Result<StandIns, LocalError> {
     let dynamodb = Server::spawn(address, |stopped| {
         dynoxide::server::serve_with_shutdown(listener, database, stopped_by(stopped))
     });
-    let (listener, address) = listen(options.kms_port)?;
+    let mut kms_servers = BTreeMap::new();
+    for region in regions() {
+        if !kms_servers.contains_key(region) {
+            let port = if *region == options.region { options.kms_port } else { 0 };
+            kms_servers.insert(region.clone(), serve_kms(kms.in_region(region), port)?);
+        }
+    }
+    Ok(StandIns { dynamodb, kms, kms_servers, _lock: lock })
+}
+
+fn serve_kms(kms: LocalKms, port: u16) -> Result<Server, LocalError> {
+    let (listener, address) = listen(port)?;
     let service = axum::serve(listener, kms.router());
-    let kms_server = Server::spawn(address, |stopped| async {
+    Ok(Server::spawn(address, |stopped| async {
         service.with_graceful_shutdown(stopped_by(stopped)).await.map_err(|error| error.to_string())
-    });
-    Ok(StandIns { dynamodb, kms_server, kms, region: options.region, _lock: lock })
+    }))
 }
 
 /// Makes the directory, for this user only, and takes its lock.
@@ -271,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn a_taken_port_is_named() {
         let first = start(Options::default()).unwrap();
-        let port = first.kms_server.address.port();
+        let port = first.kms_servers["us-east-1"].address.port();
         let error = start(Options { kms_port: port, ..Options::default() }).unwrap_err().to_string();
         assert!(error.contains(&format!("127.0.0.1:{port}")), "{error}");
     }

@@ -36,30 +36,30 @@ pub struct Exposure {
 struct Counts(BTreeMap<u64, u64>);
 
 impl Exposure {
-    /// An item was in plaintext from one second of the service's time to another.
-    pub fn add(&mut self, since: u64, until: u64) {
+    /// An item was in plaintext from one second of the service's time to another. Gives back the hour that this ended, by
+    /// its first second since 1970, with its figures.
+    pub fn add(&mut self, since: u64, until: u64) -> Option<(u64, Exposed)> {
         let (hour, seconds) = (until - until % HOUR, until.saturating_sub(since));
+        self.all.add(seconds);
         match &mut self.hour {
             // Of two shards one may be a little behind the other.
-            Some((present, counts)) if *present >= hour => counts.add(seconds),
+            Some((present, counts)) if *present >= hour => {
+                counts.add(seconds);
+                None
+            }
             present => {
                 let past = present.replace((hour, Counts(BTreeMap::from([(seconds, 1)]))));
-                self.past.extend(past.and_then(|(hour, counts)| Some((hour, counts.sum_up()?))));
+                let past = past.and_then(|(hour, counts)| Some((hour, counts.sum_up()?)));
+                self.past.extend(past);
+                past
             }
         }
-        self.all.add(seconds);
     }
 
     /// Of all items; `None` when there were none.
     #[must_use]
     pub fn all(&self) -> Option<Exposed> {
         self.all.sum_up()
-    }
-
-    /// The hours that are over but for the first so many, in which there were some.
-    #[must_use]
-    pub fn past_since(&self, hours: usize) -> Vec<(u64, Exposed)> {
-        self.past[hours.min(self.past.len())..].to_vec()
     }
 
     /// Of the items of each hour in which there were some, by its first second since 1970.
@@ -110,12 +110,13 @@ mod tests {
     #[test]
     fn each_hour_has_its_own() {
         let mut exposure = Exposure::default();
+        let mut ended = Vec::new();
         for (since, until) in [(3598, 3599), (3599, 3602), (3590, 3599), (7200, 7205)] {
-            exposure.add(since, until);
+            ended.extend(exposure.add(since, until));
         }
         let one = |items, p50, max| Exposed { items, p50, p99: max, max };
         assert_eq!(exposure.hours(), [(0, one(1, 1, 1)), (3600, one(2, 3, 9)), (7200, one(1, 5, 5))]);
         assert_eq!(exposure.all().map(|all| all.items), Some(4));
-        assert_eq!((exposure.past_since(1).len(), exposure.past_since(3).len()), (1, 0));
+        assert_eq!(ended, exposure.hours()[..2]);
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a stream keeps its records, in seconds (DynamoDB developer guide, "Data retention limit").
-const RETENTION: u64 = 24 * 60 * 60;
+pub const RETENTION: u64 = 24 * 60 * 60;
 /// Whole listings in a row that must lack a shard before it counts as gone: single ones are inconsistent.
 const ABSENT_LISTINGS: u32 = 10;
 /// Seconds by which times may run ahead of what is remembered of them: while nothing comes, nothing is written.

@@ -15,7 +15,7 @@ pub use census::{Attribute, Census, Form, Growth, Need, Refused, SealedForm, Sha
 pub use exposure::{Exposed, Exposure};
 pub use failure::{Failure, FailureKind, StreamPlace};
 pub use habits::{FEW, Habits};
-pub use lineage::{From, Gap, Lineage, LineageChange, LineageRows, Listed, Place, ShardRow, Way};
+pub use lineage::{From, Gap, Lineage, LineageChange, LineageRows, Listed, Place, RETENTION, ShardRow, Way};
 pub use plan::{Fingerprint, Mismatch};
 pub use policy::{Depth, Policy, Refusal, Target, Verdict, Verified, Work};
 pub use repair::{Before, Change, End, OnMixed, Trail, guarded, same_signature};

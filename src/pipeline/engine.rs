@@ -219,17 +219,21 @@ impl Engine {
 
     /// The drift of the clocks and the state of the ledger now: to be taken before items are read.
     pub(super) fn drift(&self) -> Drift {
+        Drift { seconds: self.drifted(), entries: self.failures().made }
+    }
+
+    fn drifted(&self) -> f64 {
         let (began, wall_began) = self.began;
         let wall = match (self.settings.wall)().duration_since(wall_began) {
             Ok(ahead) => ahead.as_secs_f64(),
             Err(behind) => -behind.duration().as_secs_f64(),
         };
-        Drift { seconds: wall - began.elapsed().as_secs_f64(), entries: self.failures().made }
+        wall - began.elapsed().as_secs_f64()
     }
 
     /// Whether the wall clock has jumped since: what was read then must be read again before it is written (rule M).
     pub(super) fn jumped_since(&self, then: Drift) -> bool {
-        (self.drift().seconds - then.seconds).abs() > JUMP_SECONDS
+        (self.drifted() - then.seconds).abs() > JUMP_SECONDS
     }
 
     /// Tells of a page that is durable, and of what the run consumed so far.

@@ -6,9 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::event::Event;
+use crate::migration::RETENTION;
 
-/// How long a stream keeps its records, in seconds (DynamoDB developer guide, "Data retention limit").
-const RETENTION: u64 = 24 * 60 * 60;
 /// Seconds behind of which nothing need be said: a batch or two.
 const USUAL: u64 = 30;
 /// How long the tail must have been observed before its pace says something.

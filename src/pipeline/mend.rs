@@ -7,7 +7,7 @@ use super::engine::{Drift, Engine, RunError};
 use super::page::PageDone;
 use super::records;
 use super::retry::Tries;
-use super::tail::{CALLS_PER_SECOND, again};
+use super::tail::CALLS_PER_SECOND;
 use super::throttle::Throttle;
 use crate::migration::{OnMixed, StreamPlace};
 use crate::store::{Journal, Record, Shards, ShardsError, Start, StoreClass};
@@ -69,7 +69,7 @@ async fn read(engine: &Engine, shards: &dyn Shards, place: &StreamPlace) -> Resu
             Err(ShardsError::Expired(_) | ShardsError::Trimmed(_) | ShardsError::Gone(_)) => break,
             // The stream knows nothing like that any more.
             Err(ShardsError::Store(error)) if matches!(error.class, StoreClass::Item | StoreClass::Fatal) => break,
-            Err(ShardsError::Store(error)) => again(engine, error, &throttle, &mut tries).await?,
+            Err(ShardsError::Store(error)) => engine.wait_out(error, &throttle, &mut tries).await?,
         }
     }
     Ok(Vec::new())

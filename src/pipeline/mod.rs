@@ -149,7 +149,7 @@ pub async fn tail(
             Ok(match until {
                 _ if tail.limited().await => Ended::Limit,
                 Until::Stopped => Ended::Stopped,
-                Until::Drained => Ended::Interrupted { dropped: Vec::new() },
+                Until::Drained => INTERRUPTED,
             })
         }
     };
@@ -192,7 +192,7 @@ async fn beside_the_tail(
     let tail = tokio::select! {
         biased;
         tail = Tail::begin(engine, follow, journal, gently.clone()) => tail?,
-        () = given_up(engine, &gently, stop) => return Ok((Ended::Interrupted { dropped: Vec::new() }, None)),
+        () = given_up(engine, &gently, stop) => return Ok((INTERRUPTED, None)),
     };
     let stop = Stop { gently: gently.clone(), at_once: stop.at_once.clone() };
     let (mut ended, mut following) = (None, true);
@@ -216,7 +216,7 @@ async fn beside_the_tail(
     }
     // A batch in flight was dropped.
     let ended = ended.filter(|ended| !following || *ended != Ended::Stopped);
-    Ok((ended.unwrap_or(Ended::Interrupted { dropped: Vec::new() }), Some(tail.report().await)))
+    Ok((ended.unwrap_or(INTERRUPTED), Some(tail.report().await)))
 }
 
 /// Scans the table until a pass rewrites nothing.
@@ -238,7 +238,7 @@ async fn scan_to_the_end(
             return tokio::select! {
                 biased;
                 forgotten = forget_gone(engine, journal.as_ref()) => forgotten.map(|()| Ended::Complete),
-                () = given_up(engine, &stop.gently, stop) => Ok(Ended::Interrupted { dropped: Vec::new() }),
+                () = given_up(engine, &stop.gently, stop) => Ok(INTERRUPTED),
             };
         }
         if passes.len() >= engine.settings.max_passes as usize {
@@ -256,7 +256,7 @@ async fn scan_and_drain(
     stop: &Stop,
     passes: &mut Vec<(u32, Tally)>,
 ) -> Result<Ended, RunError> {
-    let stopped = async || if tail.limited().await { Ended::Limit } else { Ended::Interrupted { dropped: Vec::new() } };
+    let stopped = async || if tail.limited().await { Ended::Limit } else { INTERRUPTED };
     loop {
         let wanted = tail.pass_wanted().await;
         let latest = journal.pass().await?;
@@ -283,10 +283,9 @@ async fn scan_and_drain(
         } else if tail.pass_wanted().await <= wanted {
             tail.demand_enabled().await?;
             // What failed while others changed it may be done by now.
-            return Ok(match again_by_key(engine, journal.as_ref(), stop).await? {
-                Some(ended) => ended,
-                None => Ended::Complete,
-            });
+            let keys: Vec<Key> = journal.open_failures().await?.into_iter().map(|failure| failure.key).collect();
+            let (ended, _) = by_keys(engine, journal.as_ref(), &keys.iter().collect::<Vec<_>>(), stop).await?;
+            return Ok(ended);
         }
     }
 }
@@ -309,22 +308,33 @@ async fn whole_pass(
     Ok(outcome)
 }
 
-/// Looks again at every item with an open entry in the ledger. Says what stopped that, if anything did.
-async fn again_by_key(engine: &Arc<Engine>, journal: &dyn Journal, stop: &Stop) -> Result<Option<Ended>, RunError> {
-    let keys: Vec<Key> = journal.open_failures().await?.into_iter().map(|failure| failure.key).collect();
-    let keys: Vec<&Key> = keys.iter().collect();
+/// Brings items to the target by their keys. Says how that ended, and what became of them.
+async fn by_keys(
+    engine: &Arc<Engine>,
+    journal: &dyn Journal,
+    keys: &[&Key],
+    stop: &Stop,
+) -> Result<(Ended, Tally), RunError> {
+    let mut sum = Tally::default();
     for chunk in keys.chunks(KEYS_PER_PAGE) {
-        let (_, cut) = tokio::select! {
+        if stop.gently.is_cancelled() || stop.at_once.is_cancelled() {
+            return Ok((INTERRUPTED, sum));
+        }
+        let (tally, cut) = tokio::select! {
             biased;
             done = work_on_keys(engine, journal, chunk) => done?,
-            () = given_up(engine, &stop.gently, stop) => return Ok(Some(Ended::Interrupted { dropped: Vec::new() })),
+            () = given_up(engine, &stop.gently, stop) => return Ok((INTERRUPTED, sum)),
         };
+        sum += tally;
         if cut {
-            return Ok(Some(Ended::Limit));
+            return Ok((Ended::Limit, sum));
         }
     }
-    Ok(None)
+    Ok((Ended::Complete, sum))
 }
+
+/// Stopped before the end, with no segment at work.
+const INTERRUPTED: Ended = Ended::Interrupted { dropped: Vec::new() };
 
 /// Brings single items to the target, by their keys. Only the failure ledger is touched; no pass is.
 ///
@@ -340,7 +350,6 @@ pub async fn run_keys(
 ) -> Result<Report, RunError> {
     let engine = Arc::new(Engine::new(ports, policy, settings));
     engine.load_failures(journal.as_ref()).await?;
-    let mut sum = Tally::default();
     // A key twice in one page would be a key twice in one batch, which the service rejects whole.
     let keys: Vec<&Key> = keys
         .iter()
@@ -348,26 +357,7 @@ pub async fn run_keys(
         .collect::<std::collections::BTreeMap<_, _>>()
         .into_values()
         .collect();
-    let mut ended = Ended::Complete;
-    for chunk in keys.chunks(KEYS_PER_PAGE) {
-        if stop.gently.is_cancelled() || stop.at_once.is_cancelled() {
-            ended = Ended::Interrupted { dropped: Vec::new() };
-            break;
-        }
-        let (tally, cut) = tokio::select! {
-            biased;
-            done = work_on_keys(&engine, journal.as_ref(), chunk) => done?,
-            () = given_up(&engine, &stop.gently, stop) => {
-                ended = Ended::Interrupted { dropped: Vec::new() };
-                break;
-            }
-        };
-        sum += tally;
-        if cut {
-            ended = Ended::Limit;
-            break;
-        }
-    }
+    let (ended, sum) = by_keys(&engine, journal.as_ref(), &keys, stop).await?;
     report(&engine, journal.as_ref(), ended, vec![(0, sum)], None).await
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::engine::{Engine, RunError};
 use super::retry::Tries;
-use super::throttle::Taken;
+use super::throttle::{Taken, Throttle};
 use crate::item::{Item, Key, read_units};
 use crate::store::{Page, Scan, StoreClass, StoreError};
 
@@ -48,8 +48,21 @@ impl Engine {
         // A throttled read consumed nothing; of one without an answer nobody knows.
         let throttled = matches!(error.class, StoreClass::Throttled { .. });
         self.read.settle(taken, throttled.then_some(0.0));
+        self.wait_out(error, &self.read, tries).await
+    }
+
+    /// Waits as an error of a read asks for before it is made again.
+    ///
+    /// # Errors
+    /// The error, where that cannot help.
+    pub(super) async fn wait_out(
+        &self,
+        error: StoreError,
+        throttle: &Throttle,
+        tries: &mut Tries,
+    ) -> Result<(), RunError> {
         match &error.class {
-            StoreClass::Throttled { reason } => self.slow_down(&self.read, tries, reason),
+            StoreClass::Throttled { reason } => self.slow_down(throttle, tries, reason),
             StoreClass::Conflict | StoreClass::Unknown if self.silent(tries).await => {}
             StoreClass::Credentials => self.hold(tries, &error.to_string()).await,
             _ => return Err(error.into()),

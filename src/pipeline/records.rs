@@ -58,7 +58,7 @@ pub(super) async fn process(
             }
             State::Gone => {
                 before.tally += Tally { scanned: 1, superseded: 1, ..Tally::default() };
-                before.done.extend(engine.failures().contains(&key).then_some(key));
+                before.done.push(key);
             }
             State::Mixed(detail) => {
                 let kind = FailureKind::Mixed;

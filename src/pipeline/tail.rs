@@ -118,8 +118,6 @@ struct Sum {
     records: u64,
     tally: Tally,
     exposure: Exposure,
-    /// Hours of it that were told.
-    hours: usize,
     drained: Option<Drained>,
     limit: bool,
 }
@@ -238,20 +236,27 @@ impl Tail {
     /// Waits until everything that was written before this was called is done (rule G). `false` when the tail was told to
     /// stop before.
     pub(super) async fn drained(&self) -> Result<bool, RunError> {
-        let mut progress = self.progress.subscribe();
         let moment = self.list().await?.ok_or_else(no_time)?;
+        let ways = |lineage: &Lineage| -> Option<Vec<(String, Way)>> {
+            Some(lineage.drained_to(moment)?.into_iter().map(|(id, way)| (id.to_owned(), way)).collect())
+        };
+        let drained = self.wait_for(ways).await.map(|ways| Drained { to: moment, ways });
+        let done = drained.is_some();
+        self.sum.lock().await.drained = drained;
+        Ok(done)
+    }
+
+    /// Waits until something can be told of the shards; `None` when the tail was told to stop before.
+    async fn wait_for<T>(&self, look: impl Fn(&Lineage) -> Option<T>) -> Option<T> {
+        let mut progress = self.progress.subscribe();
         loop {
             progress.mark_unchanged();
-            let lineage = self.lineage.lock().await;
-            if let Some(ways) = lineage.drained_to(moment) {
-                let ways = ways.into_iter().map(|(id, way)| (id.to_owned(), way)).collect();
-                self.sum.lock().await.drained = Some(Drained { to: moment, ways });
-                return Ok(true);
+            if let Some(found) = look(&*self.lineage.lock().await) {
+                return Some(found);
             }
-            drop(lineage);
             tokio::select! {
                 biased;
-                () = self.gently.cancelled() => return Ok(false),
+                () = self.gently.cancelled() => return None,
                 changed = progress.changed() => changed.expect("the sender lives as long as the tail"),
             }
         }
@@ -265,23 +270,12 @@ impl Tail {
     /// Waits a while for each shard to answer once, if something was lost: what else was lost with it is then found before
     /// a pass begins, and not during it, which would take another.
     pub(super) async fn look_around(&self) {
-        let mut progress = self.progress.subscribe();
-        let all = async {
-            loop {
-                let lineage = self.lineage.lock().await;
-                let answered = lineage.readable().all(|id| self.health().answered(id));
-                if lineage.gaps().next().is_none() || answered {
-                    return;
-                }
-                drop(lineage);
-                tokio::select! {
-                    () = self.gently.cancelled() => return,
-                    changed = progress.changed() => changed.expect("the sender lives as long as the tail"),
-                }
-            }
+        let answered = |lineage: &Lineage| {
+            let all = lineage.readable().all(|id| self.health().answered(id));
+            (all || lineage.gaps().next().is_none()).then_some(())
         };
         // Later is soon enough for who does not answer.
-        drop(tokio::time::timeout(LOOK_AROUND, all).await);
+        drop(tokio::time::timeout(LOOK_AROUND, self.wait_for(answered)).await);
     }
 
     /// A pass over the table begins; none of its pages was read yet.
@@ -364,7 +358,7 @@ impl Tail {
                 Err(ShardsError::Trimmed(_)) => self.lost(|lineage, now| lineage.trimmed(id, now)).await?,
                 Err(ShardsError::Gone(_)) => return self.lost(|lineage, now| lineage.gone(id, now)).await,
                 Err(ShardsError::Store(error)) => {
-                    again(engine, error, &throttle, &mut tries).await?;
+                    engine.wait_out(error, &throttle, &mut tries).await?;
                     iterator = Some(token);
                 }
             }
@@ -410,7 +404,7 @@ impl Tail {
                 Err(ShardsError::Trimmed(_)) => self.lost(|lineage, now| lineage.trimmed(id, now)).await?,
                 Err(ShardsError::Gone(_)) => self.lost(|lineage, now| lineage.gone(id, now)).await?,
                 Err(ShardsError::Expired(error) | ShardsError::Store(error)) => {
-                    again(&self.engine, error, throttle, tries).await?;
+                    self.engine.wait_out(error, throttle, tries).await?;
                 }
             }
         }
@@ -459,13 +453,11 @@ impl Tail {
         sum.tally += tally;
         sum.limit |= cut;
         for (since, sealed) in exposed {
-            if let (Some(since), Some(sealed)) = (second(Some(since)), self.clock().at(sealed)) {
-                sum.exposure.add(since, sealed);
+            if let (Some(since), Some(sealed)) = (second(Some(since)), self.clock().at(sealed))
+                && let Some((hour, exposed)) = sum.exposure.add(since, sealed)
+            {
+                self.engine.tell(&Event::Exposed { hour, exposed });
             }
-        }
-        for (hour, exposed) in sum.exposure.past_since(sum.hours) {
-            sum.hours += 1;
-            self.engine.tell(&Event::Exposed { hour, exposed });
         }
         drop(sum);
         if count > 0 {
@@ -587,28 +579,12 @@ async fn list(
                     None => return Ok(Whole { shards: whole, enabled, at }),
                 }
             }
-            Err(ShardsError::Store(error)) => again(engine, error, &throttle, &mut tries).await?,
+            Err(ShardsError::Store(error)) => engine.wait_out(error, &throttle, &mut tries).await?,
             Err(ShardsError::Expired(error) | ShardsError::Trimmed(error) | ShardsError::Gone(error)) => {
                 return Err(error.into());
             }
         }
     }
-}
-
-/// Waits as an error asks for, or gives up.
-pub(super) async fn again(
-    engine: &Engine,
-    error: StoreError,
-    throttle: &Throttle,
-    tries: &mut Tries,
-) -> Result<(), RunError> {
-    match &error.class {
-        StoreClass::Throttled { reason } => engine.slow_down(throttle, tries, reason),
-        StoreClass::Conflict | StoreClass::Unknown if engine.silent(tries).await => {}
-        StoreClass::Credentials => engine.hold(tries, &error.to_string()).await,
-        _ => return Err(error.into()),
-    }
-    Ok(())
 }
 
 /// The empty answers of a shard since the last that was not: when each was asked for, and the service's second then.

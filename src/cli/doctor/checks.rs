@@ -11,7 +11,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::habits;
 use crate::cli::job::Target;
-use crate::cli::keyrings;
+use crate::cli::keyrings::{self, Use};
 use crate::cli::permissions::{self, Operation, Permission, Thoroughness};
 use crate::cli::resolve::Plan;
 use crate::cli::sample::Sample;
@@ -167,7 +167,7 @@ async fn job_keys(plan: &Plan) -> Result<Vec<Check>, Failure> {
     let sources = plan.job.source.keyrings.iter().map(|keyring| ("source", keyring));
     let mut checks = Vec::new();
     for (role, settings) in target.into_iter().chain(sources) {
-        checks.push(match keyrings::open_usable(settings).await {
+        checks.push(match keyrings::open(settings, Use { wraps: role == "target", examined: true }).await {
             Ok(_) => Check::ok("key", format!("{role}: {} can be used", settings.in_words())),
             Err(failure) => Check::of_failure("key", failure)?,
         });
@@ -223,7 +223,7 @@ fn permission(permission: &Permission) -> Check {
 }
 
 fn quota(plan: &Plan) -> Option<Check> {
-    let (key, _) = *plan.job.kms_keys().first()?;
+    let key = plan.job.kms_keys().first()?.key;
     let quota = plan.kms_quota();
     let rate = plan.settings.kms_requests?.get();
     let detail = format!(

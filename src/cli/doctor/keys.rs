@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::aws::{Access, AwsConfig};
 use crate::cli::failure::Failure;
-use crate::cli::job::Job;
+use crate::cli::job::{Job, KmsKey};
 use crate::cli::permissions::access_in;
 use crate::keyring::{KeyArn, KeyFacts, KeyringError, KmsInquiry, Rotation};
 use crate::migration::Census;
@@ -54,9 +54,9 @@ pub(super) async fn report(job: &Job, census: &Census, aliases: &[String]) -> Re
     }
     let of_job = job.kms_keys();
     let mut named: Vec<(String, NamedBy, Access)> = Vec::new();
-    for (key, access) in &of_job {
+    for KmsKey { key, access, .. } in &of_job {
         if named.iter().all(|(known, ..)| known != key.as_str()) {
-            named.push((key.as_str().to_owned(), NamedBy::Job, (*access).clone()));
+            named.push((key.as_str().to_owned(), NamedBy::Job, Access::clone(access)));
         }
     }
     let others = items.keys().filter_map(|key| KeyArn::parse(key).ok());
@@ -64,7 +64,7 @@ pub(super) async fn report(job: &Job, census: &Census, aliases: &[String]) -> Re
     named.extend(others.iter().take(FOUND_MAX).map(|key| {
         (key.as_str().to_owned(), NamedBy::Items, access_in(key.region()))
     }));
-    let first = of_job.first().map(|(_, access)| (*access).clone());
+    let first = of_job.first().map(|key| key.access.clone());
     for alias in aliases {
         let region = alias.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2));
         let access = region.map(access_in).or_else(|| first.clone()).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The job file: one TOML document that says everything about a migration, read into a [`Job`] that cannot be wrong
 //! offline. What needs the table or a key to be judged (indexes, TTL, key state) is judged later.
 
+mod key;
 mod keyring;
 mod readiness;
 mod refusal;
@@ -12,13 +13,12 @@ use std::fs;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use crate::aws::Access;
 use crate::crypto::Suite;
 use crate::format::Schema;
-use crate::keyring::KeyArn;
 use crate::migration::{self, Depth, OnMixed, Policy};
 
-pub use keyring::{KeySource, KeySourceError, KeyringSettings};
+pub use key::{KeySource, KeySourceError};
+pub use keyring::{KeyringSettings, KmsKey};
 pub use readiness::{NotReady, Statements};
 pub use refusal::{Place, Refusal};
 
@@ -154,17 +154,20 @@ impl JobError {
 }
 
 impl Job {
-    /// Whether KMS is asked to open items, and whether to seal them.
+    /// Requests to KMS for one item: to open it at most, and to seal it.
     #[must_use]
-    pub fn kms(&self) -> (bool, bool) {
-        let kms = |keyring: &KeyringSettings| matches!(keyring, KeyringSettings::AwsKms { .. });
-        let seals = matches!(&self.target, Target::Dbesdk { keyring, .. } if kms(keyring));
-        (seals || self.source.keyrings.iter().any(kms), seals)
+    pub fn kms_requests(&self) -> (u32, u32) {
+        let (target, seals) = match &self.target {
+            Target::Plaintext => (0, 0),
+            Target::Dbesdk { keyring, .. } => keyring.kms_requests(),
+        };
+        let sources = self.source.keyrings.iter().map(|keyring| keyring.kms_requests().0);
+        (sources.fold(target, u32::max), seals)
     }
 
-    /// The KMS keys that it names, the target's first, and how each is reached.
+    /// The KMS keys that it names, the target's first.
     #[must_use]
-    pub fn kms_keys(&self) -> Vec<(&KeyArn, &Access)> {
+    pub fn kms_keys(&self) -> Vec<KmsKey<'_>> {
         let target = match &self.target {
             Target::Plaintext => None,
             Target::Dbesdk { keyring, .. } => Some(keyring),
@@ -265,11 +268,13 @@ fn target(root: &Section<'_>, folder: &Path) -> Result<Target, Fault> {
             });
             let keyring =
                 keyring.ok_or_else(|| Fault { place: section.place().clone(), refusal: Refusal::NoTargetKeyring })?;
-            Ok(Target::Dbesdk {
-                suite: suite.transpose()?.map_or(Suite::EcdsaP384, |suite| suite.value),
-                keyring: KeyringSettings::read(&keyring, folder)?,
-                depth: depth.map(read_depth).transpose()?.unwrap_or_default(),
-            })
+            let suite = suite.transpose()?.map_or(Suite::EcdsaP384, |suite| suite.value);
+            let depth = depth.map(read_depth).transpose()?.unwrap_or_default();
+            let settings = KeyringSettings::read(&keyring, folder)?;
+            match settings.demand_target(suite) {
+                Ok(()) => Ok(Target::Dbesdk { suite, keyring: settings, depth }),
+                Err(refusal) => Err(Fault { place: keyring.place().clone(), refusal }),
+            }
         }
         PLAINTEXT => {
             let extra =

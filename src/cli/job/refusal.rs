@@ -1,5 +1,6 @@
 //! What a job file is refused for: each with the fact and the remedy.
 
+use crate::crypto::Suite;
 use crate::keyring::KeyArnError;
 
 /// A place in a job file.
@@ -111,8 +112,29 @@ pub enum Refusal {
     #[error("the namespace \"{0}\" belongs to the KMS keyrings")]
     ReservedNamespace(String),
     /// A raw key from two places, or from none.
-    #[error("a raw-aes keyring takes its key from exactly one of key_file and key_env")]
-    KeySource,
+    #[error("a {0} keyring takes its key from exactly one of key_file, key_env and key_secret")]
+    KeySource(&'static str),
+    /// How to reach a secret that is not named.
+    #[error("region, profile and role_arn say how a key_secret is reached, and there is none")]
+    AccessWithoutSecret,
+    /// Not an AWS account.
+    #[error("\"{0}\" is not an account id of 12 digits")]
+    Account(String),
+    /// No account, or some and any.
+    #[error("neither a list of accounts nor [\"*\"]")]
+    Accounts,
+    /// A multi keyring of none.
+    #[error("a keyring of type multi needs a generator or children")]
+    NoChildren,
+    /// Two keyrings of a multi keyring for one key.
+    #[error("another keyring of the same multi keyring is for this key already: {0}")]
+    SameKey(String),
+    /// A keyring that names no key to seal with.
+    #[error("a keyring of type aws-kms-discovery names no key to seal with")]
+    DiscoveryTarget,
+    /// A suite that the keyring does not have.
+    #[error("a keyring of type aws-kms-rsa has no items of the suite with ECDSA")]
+    RsaWithEcdsa,
     /// A field of another type of keyring.
     #[error("a keyring of type {0} has no such field")]
     ForeignField(&'static str),
@@ -186,7 +208,19 @@ impl Refusal {
             }
             Self::Reserved { .. } => "leave it out: reseal and your readers pass such attributes by".to_owned(),
             Self::ReservedNamespace(_) => "choose the namespace that your readers' raw keyring has".to_owned(),
-            Self::KeySource => "name one: key_file (32 bytes or their Base64) or key_env (Base64)".to_owned(),
+            Self::KeySource(_) => "name one of them; the README says what each holds".to_owned(),
+            Self::AccessWithoutSecret => "leave it out".to_owned(),
+            Self::Account(_) => "write the account that owns the keys, as in their ARNs".to_owned(),
+            Self::Accounts => "list the accounts whose keys may be used, or write [\"*\"] for any".to_owned(),
+            Self::NoChildren => "add them, each as a keyring of its own".to_owned(),
+            Self::SameKey(_) => "name each key once".to_owned(),
+            Self::DiscoveryTarget => {
+                "name the key in a keyring of type aws-kms or aws-kms-mrk; aws-kms-discovery is for source.keyrings"
+                    .to_owned()
+            }
+            Self::RsaWithEcdsa => {
+                format!("write suite = {:?} under [target], or use another keyring", Suite::HmacSha384.name())
+            }
             Self::ForeignField(_) => "leave the field out".to_owned(),
             Self::KeyArn(_) => {
                 "write arn:aws:kms:REGION:ACCOUNT:key/ID, as `aws kms describe-key` prints it under Arn".to_owned()

@@ -52,10 +52,22 @@ impl<'a> Section<'a> {
         Err(Fault { place: self.place_of(key.get_ref(), &key.span()), refusal })
     }
 
+    /// The first field, in the file's order, that is none of these.
+    pub(super) fn other_than(&self, known: &[&str]) -> Option<Place> {
+        let others = self.table.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
+        let first = others.min_by_key(|key| key.span().start)?;
+        Some(self.place_of(first.get_ref(), &first.span()))
+    }
+
     fn place_of(&self, key: &str, span: &Range<usize>) -> Place {
         let field = if self.place.field.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place.field) };
         let before = self.text.get(..span.start).unwrap_or(self.text);
         Place { field, line: 1 + before.matches('\n').count() }
+    }
+
+    /// Where a key stands, if it is there.
+    pub(super) fn place_of_field(&self, key: &str) -> Option<Place> {
+        self.get(key).map(|found| found.place)
     }
 
     fn get(&self, key: &str) -> Option<At<&'a DeValue<'a>>> {

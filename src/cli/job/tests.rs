@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::format::Action;
-use crate::keyring::KeyArn;
+use crate::keyring::{KeyArn, Matching};
 
 const RIGHT: &str = r#"version = 1
 [table]
@@ -186,12 +186,12 @@ fn tables_and_keys_that_do_not_fit() {
         check("\"customers\"", &format!("\"{name}\""), &expected);
     }
     check("key_file = \"k1.key\"", "key_file = \"k1.key\", key_env = \"K\"", {
-        "23: target.keyring: a raw-aes keyring takes its key from exactly one of key_file and key_env"
+        "23: target.keyring: a raw-aes keyring takes its key from exactly one of key_file, key_env and key_secret"
     });
     check(
         "key_file = \"k1.key\"",
         "key_file = \"k1.key\", region = \"eu-west-1\"",
-        "23: target.keyring.region: a keyring of type raw-aes has no such field",
+        "23: target.keyring.region: region, profile and role_arn say how a key_secret is reached, and there is none",
     );
     check(
         "namespace = \"acme\", name = \"k1\"",
@@ -202,8 +202,7 @@ fn tables_and_keys_that_do_not_fit() {
 
 #[test]
 fn kms_keys_that_do_not_fit() {
-    let raw = r#"{ type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }"#;
-    let kms = |from: &str, to: &str, expected: &str| check(raw, &KMS.replace(from, to), expected);
+    let kms = |from: &str, to: &str, expected: &str| check(RAW, &KMS.replace(from, to), expected);
     for text in ["alias/app", "mrk-1", "arn:aws:kms:key/1"] {
         let problem = KeyArn::parse(text).unwrap_err();
         let expected = format!("23: target.keyring.key_arn: {problem}");
@@ -214,6 +213,142 @@ fn kms_keys_that_do_not_fit() {
         ", region = \"us-east-1\" }",
         "23: target.keyring.region: the Region is \"us-east-1\", but the key is of \"eu-west-1\"",
     );
+}
+
+const RAW: &str = r#"{ type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }"#;
+const HMAC_SUITE: &str = "suite = \"ALG_AES_256_GCM_HKDF_SHA512_COMMIT_KEY_SYMSIG_HMAC_SHA384\"\nkeyring";
+
+/// The right file with another keyring for its target, and the suite that every keyring has.
+fn with(keyring: &str) -> Result<KeyringSettings, JobError> {
+    let job = parse(&RIGHT.replace(RAW, keyring).replace("keyring =", &format!("{HMAC_SUITE} =")))?;
+    match job.target {
+        Target::Dbesdk { keyring, .. } => Ok(keyring),
+        Target::Plaintext => panic!("{keyring}"),
+    }
+}
+
+/// One of each type that seals.
+fn keyrings() -> Vec<String> {
+    let arn = "key_arn = \"arn:aws:kms:eu-west-1:111122223333:key/mrk-1\"";
+    let raw = "namespace = \"acme\", name = \"k1\"";
+    let secret = "key_secret = \"arn:aws:secretsmanager:eu-west-3:111122223333:secret:k-AbCdEf\", profile = \"p\"";
+    vec![
+        RAW.to_owned(),
+        format!("{{ type = \"raw-aes\", {raw}, {secret} }}"),
+        format!("{{ type = \"raw-rsa\", {raw}, padding = \"oaep-sha512\", key_env = \"K\" }}"),
+        format!("{{ type = \"aws-kms\", {arn}, profile = \"p\", role_arn = \"r\" }}"),
+        format!("{{ type = \"aws-kms-mrk\", {arn}, region = \"eu-west-1\" }}"),
+        format!("{{ type = \"aws-kms-rsa\", {arn}, padding = \"oaep-sha1\", public_key_file = \"p.pem\" }}"),
+    ]
+}
+
+#[test]
+fn every_type_of_keyring() {
+    let read: Vec<_> = keyrings().iter().map(|keyring| with(keyring).unwrap()).collect();
+    let KeyringSettings::RawAes { key: KeySource::Secret { id, access }, .. } = &read[1] else { panic!("{read:?}") };
+    assert!(id.starts_with("arn:aws:secretsmanager:"));
+    assert_eq!((access.region.as_deref(), access.profile.as_deref()), (Some("eu-west-3"), Some("p")));
+    let arn = "arn:aws:kms:eu-west-1:111122223333:key/mrk-1";
+    let words: Vec<_> = read.iter().map(KeyringSettings::in_words).collect();
+    let expected = [
+        "acme k1".to_owned(),
+        "acme k1".to_owned(),
+        "acme k1 (oaep-sha512)".to_owned(),
+        format!("aws-kms {arn}"),
+        format!("aws-kms {arn} (any Region)"),
+        format!("aws-kms-rsa {arn} (oaep-sha1)"),
+    ];
+    assert_eq!(words, expected);
+    let requests: Vec<_> = read.iter().map(KeyringSettings::kms_requests).collect();
+    assert_eq!(requests, [(0, 0), (0, 0), (0, 0), (1, 1), (1, 1), (1, 0)]);
+    let matching: Vec<_> = read.iter().map(|keyring| keyring.recipients()[0].matching).collect();
+    assert_eq!(matching[3..], [Matching::Exact, Matching::AnyRegion, Matching::AnyRegion]);
+}
+
+#[test]
+fn several_keyrings_as_one() {
+    let [raw, .., kms, _, rsa] = <[String; 6]>::try_from(keyrings()).unwrap();
+    let multi = |generator: &str, children: &[&str]| {
+        let generator = if generator.is_empty() { String::new() } else { format!("generator = {generator}, ") };
+        with(&format!("{{ type = \"multi\", {generator}children = [{}] }}", children.join(", ")))
+    };
+    let read = multi(&raw, &[&kms, &rsa]).unwrap();
+    let providers: Vec<_> = read.recipients().into_iter().map(|wanted| wanted.recipient.provider).collect();
+    assert_eq!(providers, ["acme", "aws-kms", "aws-kms-rsa"]);
+    assert_eq!(read.kms_requests(), (1, 1));
+    assert_eq!(multi("", &[&raw, &kms]).unwrap().kms_requests(), (1, 1));
+    let abroad = kms.replace("eu-west-1", "eu-west-3");
+    assert_eq!(multi("", &[&kms, &abroad]).unwrap().kms_requests(), (1, 2));
+    let refused = |generator: &str, children: &[&str], expected: &str| {
+        let error = multi(generator, children).unwrap_err();
+        assert_eq!(error.to_string(), format!("jobs/customers.toml:24: target.keyring{expected}"));
+        assert!(!error.remedy().is_empty());
+    };
+    refused("", &[], ": a keyring of type multi needs a generator or children");
+    let same = "another keyring of the same multi keyring is for this key already";
+    refused(&raw, &[&kms, &raw], &format!(".children[1]: {same}: acme k1"));
+    // A reader with the rule of multi-Region keys takes one for the other.
+    let mrk = abroad.replace("\"aws-kms\"", "\"aws-kms-mrk\"");
+    let first = "aws-kms arn:aws:kms:eu-west-1:111122223333:key/mrk-1";
+    refused("", &[&kms, &mrk], &format!(".children[1]: {same}: {first}"));
+    refused("{ type = \"multi\" }", &[], ".generator.type: unknown value \"multi\"");
+    let discovery = "{ type = \"aws-kms-discovery\", accounts = [\"*\"] }";
+    refused(&raw, &[discovery], ": a keyring of type aws-kms-discovery names no key to seal with");
+    let named = raw.replace("type", "region = \"eu-west-1\", type");
+    let unreachable = "region, profile and role_arn say how a key_secret is reached, and there is none";
+    refused(&named, &[], &format!(".generator.region: {unreachable}"));
+    let outer = with("{ type = \"multi\", children = [], name = \"x\" }").unwrap_err().to_string();
+    assert!(outer.ends_with("target.keyring.name: a keyring of type multi has no such field"), "{outer}");
+}
+
+#[test]
+fn keyrings_with_what_is_not_theirs() {
+    let raw_key = "24: target.keyring";
+    let [raw, secret, rsa, kms, _, kms_rsa] = <[String; 6]>::try_from(keyrings()).unwrap();
+    for (keyring, from, to, expected) in [
+        (&rsa, "key_env = \"K\"", "key_env = \"K\", key_file = \"f\"", {
+            ": a raw-rsa keyring takes its key from exactly one of key_file, key_env and key_secret"
+        }),
+        (&rsa, "oaep-sha512", "oaep-sha224", ".padding: unknown value \"oaep-sha224\""),
+        (&rsa, "padding = \"oaep-sha512\", ", "", ".padding: missing"),
+        (&kms_rsa, "oaep-sha1", "pkcs1", ".padding: unknown value \"pkcs1\""),
+        (&raw, "key_file", "padding = \"pkcs1\", key_file", ".padding: a keyring of type raw-aes has no such field"),
+        (&kms, "key_arn", "accounts = [], key_arn", ".accounts: a keyring of type aws-kms has no such field"),
+        (&secret, "profile = \"p\"", "region = \"eu-west-1\"", {
+            ".region: the Region is \"eu-west-1\", but the key is of \"eu-west-3\""
+        }),
+    ] {
+        assert!(keyring.contains(from), "{from}");
+        let error = with(&keyring.replace(from, to)).unwrap_err();
+        assert_eq!(error.to_string(), format!("jobs/customers.toml:{raw_key}{expected}"));
+    }
+    let rsa = "23: target.keyring: a keyring of type aws-kms-rsa has no items of the suite with ECDSA";
+    check(RAW, &kms_rsa, rsa);
+}
+
+#[test]
+fn keys_that_are_discovered() {
+    let old = r#"{ type = "raw-aes", namespace = "acme", name = "k0", key_env = "OLD" }"#;
+    let read = |fields: &str| {
+        let job = parse(&RIGHT.replace(old, &format!("{{ type = \"aws-kms-discovery\", {fields} }}")));
+        job.map(|job| job.source.keyrings[0].clone())
+    };
+    let keyring = read("accounts = [\"444455556666\", \"111122223333\"], region = \"eu-west-3\"").unwrap();
+    let words = "aws-kms of accounts 111122223333 444455556666 (partition aws, eu-west-3)";
+    assert_eq!((keyring.in_words().as_str(), keyring.recipients().len()), (words, 0));
+    assert_eq!(keyring.kms_requests(), (1, 0));
+    let any = read("accounts = [\"*\"], partition = \"aws-cn\"").unwrap();
+    assert_eq!(any.in_words(), "aws-kms of any account (partition aws-cn, the default Region)");
+    for (fields, expected) in [
+        ("partition = \"aws\"", ".accounts: missing"),
+        ("accounts = []", ".accounts: neither a list of accounts nor [\"*\"]"),
+        ("accounts = [\"*\", \"111122223333\"]", ".accounts: neither a list of accounts nor [\"*\"]"),
+        ("accounts = [\"11112222333\"]", ".accounts: \"11112222333\" is not an account id of 12 digits"),
+        ("accounts = [\"*\"], key_arn = \"a\"", ".key_arn: a keyring of type aws-kms-discovery has no such field"),
+    ] {
+        let error = read(fields).unwrap_err().to_string();
+        assert_eq!(error, format!("jobs/customers.toml:20: source.keyrings[0]{expected}"));
+    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ use aws_sdk_kms::primitives::{Blob, DateTime, DateTimeFormat};
 use aws_sdk_kms::types::{DryRunModifierType, KeyMetadata};
 use zeroize::Zeroizing;
 
-use super::{class, pairs, usable};
+use super::examine::{Kind, usable};
+use super::{KmsRsaPadding, broken, failed, pairs};
 use crate::aws::{AwsConfig, Fault};
 use crate::crypto::{EncryptionContext, KEY_BYTES};
 use crate::keyring::KeyringError;
@@ -56,6 +57,15 @@ pub struct Rotation {
     pub last: Option<String>,
 }
 
+/// What a wrapped key is bound to.
+#[derive(Debug, Clone, Copy)]
+pub enum WrappedUnder<'a> {
+    /// By a symmetric key: the encryption context.
+    Context(&'a EncryptionContext),
+    /// By an RSA key: nothing, but how it is padded has to be said.
+    Rsa(KmsRsaPadding),
+}
+
 impl KmsInquiry {
     /// A client of the configuration's Region. Sends nothing.
     #[must_use]
@@ -72,10 +82,7 @@ impl KmsInquiry {
         let result = self.client.describe_key().key_id(key).send().await;
         let output = result.map_err(|error| failed(key, OPERATION, &Fault::of(&error)))?;
         let facts = output.key_metadata.as_ref().and_then(facts);
-        facts.ok_or_else(|| {
-            let problem = format!("{OPERATION}: KMS described no key; check that the endpoint is KMS");
-            KeyringError { class: crate::keyring::KeyringClass::Key, key: key.to_owned(), problem }
-        })
+        facts.ok_or_else(|| broken(key, OPERATION, "KMS described no key"))
     }
 
     /// How a symmetric key is rotated, and was.
@@ -135,8 +142,8 @@ impl KmsInquiry {
         allowed(key, "GenerateDataKey", &fault)
     }
 
-    /// Whether the caller may have a wrapped key unwrapped under the context; without one, whether it might one that
-    /// nobody looks at. Nothing is unwrapped: it is a dry run.
+    /// Whether the caller may have a wrapped key unwrapped; without one, whether it might one that nobody looks at. Nothing
+    /// is unwrapped: it is a dry run.
     ///
     /// # Errors
     /// [`KeyringError`] saying why not, or that KMS did not say.
@@ -144,9 +151,13 @@ impl KmsInquiry {
         &self,
         key: &str,
         wrapped: Option<&[u8]>,
-        context: &EncryptionContext,
+        under: WrappedUnder<'_>,
     ) -> Result<(), KeyringError> {
-        let request = self.client.decrypt().key_id(key).dry_run(true).set_encryption_context(Some(pairs(context)));
+        let request = self.client.decrypt().key_id(key).dry_run(true);
+        let request = match under {
+            WrappedUnder::Context(context) => request.set_encryption_context(Some(pairs(context))),
+            WrappedUnder::Rsa(padding) => request.encryption_algorithm(padding.algorithm()),
+        };
         let request = match wrapped {
             Some(wrapped) => request.ciphertext_blob(Blob::new(wrapped)),
             None => request.dry_run_modifiers(DryRunModifierType::IgnoreCiphertext),
@@ -169,19 +180,10 @@ fn allowed(key: &str, operation: &str, fault: &Fault) -> Result<(), KeyringError
     if fault.code() == WOULD_HAVE_SUCCEEDED { Ok(()) } else { Err(failed(key, operation, fault)) }
 }
 
-fn failed(key: &str, operation: &str, fault: &Fault) -> KeyringError {
-    let remedy = match fault.code() {
-        "AccessDeniedException" => {
-            format!("; allow kms:{operation} on the key, in its key policy or the caller's IAM policy")
-        }
-        "NotFoundException" => "; check the name".to_owned(),
-        _ => String::new(),
-    };
-    KeyringError { class: class(fault), key: key.to_owned(), problem: format!("{operation}: {fault}{remedy}") }
-}
-
 fn facts(metadata: &KeyMetadata) -> Option<KeyFacts> {
     let arn = metadata.arn()?.to_owned();
+    let rsa = metadata.key_spec().is_some_and(|spec| Kind::Rsa.has(spec));
+    let kind = if rsa { Kind::Rsa } else { Kind::Symmetric };
     let word = |word: Option<&str>| word.unwrap_or("unknown").to_owned();
     Some(KeyFacts {
         state: word(metadata.key_state().map(AsRef::as_ref)),
@@ -190,7 +192,7 @@ fn facts(metadata: &KeyMetadata) -> Option<KeyFacts> {
         manager: word(metadata.key_manager().map(AsRef::as_ref)),
         origin: word(metadata.origin().map(AsRef::as_ref)),
         multi_region: metadata.multi_region().unwrap_or(false),
-        unusable: usable(&arn, metadata).err().map(|refused| refused.to_string()),
+        unusable: usable(&arn, metadata, kind).err().map(|refused| refused.to_string()),
         arn,
     })
 }

@@ -1,6 +1,7 @@
 //! The ciphertext blob: what a wrapped text looks like outside the stand-in.
 //!
-//! `version 1 | key id 16 | material id 32 | nonce 12 | reserved 75 | AES-256-GCM ciphertext | tag 16`. Everything
+//! `version 1 | key id 16 | material id 32 | nonce 12 | reserved 75 | AES-256-GCM ciphertext | tag 16`. The version is 2
+//! for a multi-Region key, whose blobs every Region opens. Everything
 //! before the ciphertext, and the encryption context after it, are additional data. The reserved zeros bring the blob
 //! to the size that KMS's own have in practice (152 bytes more than the plaintext), so that items sealed here have the
 //! size that they will have there.
@@ -9,10 +10,11 @@ use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use rand::CryptoRng;
 
-use super::key::{Key, KeyId, Material, MaterialId};
+use super::key::{KeyId, Material, MaterialId};
 use crate::crypto::EncryptionContext;
 
-const VERSION: u8 = 1;
+const SINGLE_REGION: u8 = 1;
+const MULTI_REGION: u8 = 2;
 const NONCE_BYTES: usize = 12;
 const RESERVED_BYTES: usize = 75;
 
@@ -37,13 +39,13 @@ impl<'a> Blob<'a> {
         let (nonce, rest) = rest.split_first_chunk()?;
         let (_reserved, sealed) = rest.split_first_chunk::<RESERVED_BYTES>()?;
         let head = bytes.get(..bytes.len() - sealed.len())?;
-        (*version == VERSION).then_some(Self {
-            key: KeyId(*key),
-            material: MaterialId(*material),
-            nonce: *nonce,
-            head,
-            sealed,
-        })
+        let multi_region = match *version {
+            SINGLE_REGION => false,
+            MULTI_REGION => true,
+            _ => return None,
+        };
+        let key = KeyId { multi_region, bytes: *key };
+        Some(Self { key, material: MaterialId(*material), nonce: *nonce, head, sealed })
     }
 
     /// The plaintext. `None` when blob, material and context do not belong together.
@@ -54,24 +56,24 @@ impl<'a> Blob<'a> {
     }
 }
 
-/// Wraps a plaintext with the current material. `None` when the context cannot be serialised.
+/// Wraps a plaintext with a material of a key. `None` when the context cannot be serialised.
 pub(super) fn seal(
-    key: &Key,
+    key: KeyId,
+    material: &Material,
     plaintext: &[u8],
     context: &EncryptionContext,
     rng: &mut impl CryptoRng,
 ) -> Option<Vec<u8>> {
     let mut nonce = [0; NONCE_BYTES];
     rng.fill_bytes(&mut nonce);
-    let mut blob = vec![VERSION];
-    blob.extend_from_slice(&key.id.0);
-    blob.extend_from_slice(&key.current.id.0);
+    let mut blob = vec![if key.multi_region { MULTI_REGION } else { SINGLE_REGION }];
+    blob.extend_from_slice(&key.bytes);
+    blob.extend_from_slice(&material.id.0);
     blob.extend_from_slice(&nonce);
     blob.extend_from_slice(&[0; RESERVED_BYTES]);
     let aad = additional_data(&blob, context)?;
     let payload = Payload { msg: plaintext, aad: &aad };
-    let sealed =
-        cipher(&key.current).encrypt(&Nonce::from(nonce), payload).expect("the text is far below AES-GCM's limit");
+    let sealed = cipher(material).encrypt(&Nonce::from(nonce), payload).expect("the text is far below AES-GCM's limit");
     blob.extend_from_slice(&sealed);
     Some(blob)
 }
@@ -88,12 +90,11 @@ fn additional_data(head: &[u8], context: &EncryptionContext) -> Option<Vec<u8>> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
     use super::*;
+    use crate::local::kms::key::Materials;
 
     fn context(pairs: &[(&str, &str)]) -> EncryptionContext {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -102,12 +103,12 @@ mod tests {
     #[test]
     fn opens_only_whole_and_in_its_context() {
         let mut rng = StdRng::seed_from_u64(7);
-        let key = Key::random("", Duration::ZERO, &mut rng);
+        let (key, materials) = (KeyId::random(false, &mut rng), Materials::random(&mut rng));
         let made = context(&[("a", "1"), ("b", "2")]);
-        let blob = seal(&key, b"plaintext of 32 bytes, more or less", &made, &mut rng).unwrap();
+        let blob = seal(key, &materials.current, b"plaintext of 32 bytes, more or less", &made, &mut rng).unwrap();
         let open = |bytes: &[u8], context: &EncryptionContext| {
             let blob = Blob::parse(bytes)?;
-            blob.open(key.material(blob.material)?, context)
+            blob.open(materials.get(blob.material)?, context)
         };
         assert_eq!(open(&blob, &made).unwrap(), b"plaintext of 32 bytes, more or less");
         assert_eq!(open(&blob, &context(&[("b", "2"), ("a", "1")])).unwrap().len(), 35, "pairs have no order");
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn a_data_key_grows_as_in_kms() {
         let mut rng = StdRng::seed_from_u64(7);
-        let key = Key::random("", Duration::ZERO, &mut rng);
-        assert_eq!(seal(&key, &[0; 32], &context(&[]), &mut rng).unwrap().len(), 184);
+        let (key, materials) = (KeyId::random(true, &mut rng), Materials::random(&mut rng));
+        assert_eq!(seal(key, &materials.current, &[0; 32], &context(&[]), &mut rng).unwrap().len(), 184);
     }
 }

@@ -5,6 +5,8 @@
 pub enum Exception {
     /// A deny rule forbids the request, or the blob's key is not here.
     AccessDenied,
+    /// An alias or a key of this name is there already.
+    AlreadyExists,
     /// The key is disabled.
     Disabled,
     /// A dry run that would have succeeded.
@@ -23,6 +25,10 @@ pub enum Exception {
     KmsInternal,
     /// The key's state does not allow the request.
     KmsInvalidState,
+    /// The key was rotated as often as KMS allows.
+    LimitExceeded,
+    /// The name is kept for AWS's own aliases.
+    NotAuthorized,
     /// There is no such key in this Region.
     NotFound,
     /// The request is not the JSON that the operation takes.
@@ -43,6 +49,7 @@ impl Exception {
     pub const fn name(self) -> &'static str {
         match self {
             Self::AccessDenied => "AccessDeniedException",
+            Self::AlreadyExists => "AlreadyExistsException",
             Self::Disabled => "DisabledException",
             Self::DryRunOperation => "DryRunOperationException",
             Self::IncorrectKey => "IncorrectKeyException",
@@ -52,6 +59,8 @@ impl Exception {
             Self::InvalidMarker => "InvalidMarkerException",
             Self::KmsInternal => "KMSInternalException",
             Self::KmsInvalidState => "KMSInvalidStateException",
+            Self::LimitExceeded => "LimitExceededException",
+            Self::NotAuthorized => "NotAuthorizedException",
             Self::NotFound => "NotFoundException",
             Self::Serialization => "SerializationException",
             Self::Throttling => "ThrottlingException",

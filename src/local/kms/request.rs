@@ -60,32 +60,34 @@ impl<'a> Request<'a> {
         Ok(bytes)
     }
 
-    /// The key that the request names, if it does.
-    pub(super) fn key_id(self) -> Result<Option<&'a str>, KmsError> {
-        self.text("KeyId", 1..=2048)
+    /// A text that has to be there.
+    pub(super) fn required_text(self, name: &str, length: RangeInclusive<usize>) -> Result<&'a str, KmsError> {
+        self.text(name, length)?.ok_or_else(|| missing(name))
     }
 
-    /// The key that the request has to name.
-    pub(super) fn required_key_id(self) -> Result<&'a str, KmsError> {
-        self.key_id()?.ok_or_else(|| missing("KeyId"))
+    /// A list of texts; empty when absent.
+    pub(super) fn texts(self, name: &str) -> Result<Vec<&'a str>, KmsError> {
+        let Some(value) = self.get(name) else { return Ok(Vec::new()) };
+        let texts = value.as_array().and_then(|texts| texts.iter().map(Value::as_str).collect());
+        texts.ok_or_else(|| mistyped(name, "a list of strings"))
     }
 
     /// The encryption context; empty when absent.
-    pub(super) fn context(self) -> Result<EncryptionContext, KmsError> {
-        let Some(value) = self.get("EncryptionContext") else { return Ok(EncryptionContext::default()) };
-        let pairs = value.as_object().ok_or_else(|| mistyped("EncryptionContext", "a map"))?;
+    pub(super) fn context(self, name: &str) -> Result<EncryptionContext, KmsError> {
+        let Some(value) = self.get(name) else { return Ok(EncryptionContext::default()) };
+        let pairs = value.as_object().ok_or_else(|| mistyped(name, "a map"))?;
         pairs
             .iter()
             .map(|(key, value)| match value.as_str() {
                 Some(value) => Ok((key.clone(), value.to_owned())),
-                None => Err(mistyped("EncryptionContext", "a map of strings to strings")),
+                None => Err(mistyped(name, "a map of strings to strings")),
             })
             .collect()
     }
 }
 
 /// A required parameter is not there.
-fn missing(name: &str) -> KmsError {
+pub(super) fn missing(name: &str) -> KmsError {
     violated(name, "Member must not be null")
 }
 

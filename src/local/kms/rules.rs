@@ -13,9 +13,10 @@ use crate::crypto::EncryptionContext;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields, default)]
 pub struct Denial {
-    /// Requests for this key: key id or ARN.
+    /// Requests for this key: key id, ARN, or an alias of the moment.
     pub key_id: Option<String>,
-    /// Requests of this operation, such as `Decrypt`.
+    /// Requests that take this permission: the operation's name, such as `Decrypt`; for `ReEncrypt` these are
+    /// `ReEncryptFrom`, with the key and the context of the source, and `ReEncryptTo`, with the destination's.
     pub operation: Option<String>,
     /// Requests whose encryption context holds all these pairs.
     pub encryption_context: BTreeMap<String, String>,
@@ -27,6 +28,8 @@ pub(super) struct Rules {
     /// Each with the key that its text was found to mean.
     denials: Vec<(Option<KeyId>, Denial)>,
     rate: Option<Bucket>,
+    /// How long each answer is held back.
+    delay: Duration,
     requests: BTreeMap<String, u64>,
 }
 
@@ -49,10 +52,10 @@ impl Rules {
     }
 
     /// Whether a denial forbids the request.
-    pub(super) fn forbid(&self, key: Option<KeyId>, operation: &str, context: &EncryptionContext) -> bool {
+    pub(super) fn forbid(&self, key: Option<KeyId>, permission: &str, context: &EncryptionContext) -> bool {
         self.denials.iter().any(|(denied, rule)| {
             (denied.is_none() || *denied == key)
-                && rule.operation.as_deref().is_none_or(|denied| denied == operation)
+                && rule.operation.as_deref().is_none_or(|denied| denied == permission)
                 && rule.encryption_context.iter().all(|(name, value)| context.get(name) == Some(value))
         })
     }
@@ -74,6 +77,14 @@ impl Rules {
         }
         bucket.available -= 1.0;
         Ok(())
+    }
+
+    pub(super) const fn hold_back(&mut self, delay: Duration) {
+        self.delay = delay;
+    }
+
+    pub(super) const fn delay(&self) -> Duration {
+        self.delay
     }
 
     pub(super) fn count(&mut self, operation: &str) {

@@ -16,18 +16,23 @@ use serde_json::{Value, json};
 
 use super::exception::{Exception, KmsError};
 use super::file::{self, KeyFileError};
+use super::operation::Operation;
 use super::rules::Denial;
 use super::store::Store;
 
-/// A running or not yet serving local KMS. Clones share its keys and rules.
+/// One Region of a running or not yet serving local KMS. Clones share its keys and rules.
 #[derive(Debug, Clone)]
-pub struct LocalKms(Arc<Mutex<Kept>>);
+pub struct LocalKms {
+    region: String,
+    kept: Arc<Mutex<Kept>>,
+}
 
 #[derive(Debug)]
 struct Kept {
     store: Store,
-    /// Where keys are kept; `None` keeps them in memory.
+    /// Where keys of the home Region and of all others are kept; `None` keeps them in memory.
     file: Option<PathBuf>,
+    home: String,
 }
 
 #[derive(Deserialize)]
@@ -36,17 +41,36 @@ struct Rate {
     requests_per_second: Option<f64>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Delay {
+    milliseconds: u64,
+}
+
 impl LocalKms {
-    /// A KMS of one Region whose keys live in memory, or in a file that is made when the first key is.
+    /// A KMS at home in a Region, whose keys live in memory, or in a file that is made when the first key is.
     ///
     /// # Errors
     /// [`KeyFileError`] when the file is there and cannot be read, or holds keys of another Region.
     pub fn open(region: &str, file: Option<&Path>) -> Result<Self, KeyFileError> {
         let store = match file {
             Some(path) => file::load(path, region)?,
-            None => Store::new(region),
+            None => Store::new(),
         };
-        Ok(Self(Arc::new(Mutex::new(Kept { store, file: file.map(Path::to_owned) }))))
+        let kept = Kept { store, file: file.map(Path::to_owned), home: region.to_owned() };
+        Ok(Self { region: region.to_owned(), kept: Arc::new(Mutex::new(kept)) })
+    }
+
+    /// Another Region of the same KMS: it has its own keys, aliases and rules, and replicas of multi-Region keys.
+    #[must_use]
+    pub fn in_region(&self, region: &str) -> Self {
+        Self { region: region.to_owned(), kept: Arc::clone(&self.kept) }
+    }
+
+    /// The Region whose requests this answers.
+    #[must_use]
+    pub fn region(&self) -> &str {
+        &self.region
     }
 
     /// Answers one request: operation and parameters as on the wire. A change of keys is on disk when this returns; it
@@ -56,14 +80,22 @@ impl LocalKms {
     /// [`KmsError`] with KMS's exception name; `KMSInternalException` when the key file cannot be written, and then
     /// nothing has changed.
     pub fn call(&self, operation: &str, request: &Value) -> Result<Value, KmsError> {
+        let answer = |store: &mut Store| store.call(&self.region, operation, request, now(), &mut rand::rng());
+        if Operation::named(operation).is_some_and(Operation::changes_what_is_kept) {
+            return self.change(answer);
+        }
+        answer(&mut self.lock().store)
+    }
+
+    /// Changes keys in memory and in the file, or in neither.
+    fn change<T>(&self, change: impl FnOnce(&mut Store) -> Result<T, KmsError>) -> Result<T, KmsError> {
         let mut kept = self.lock();
-        let Some(path) = kept.file.clone().filter(|_| Store::changes_keys(operation)) else {
-            return kept.store.call(operation, request, now(), &mut rand::rng());
-        };
+        let Some(path) = &kept.file else { return change(&mut kept.store) };
         let mut changed = kept.store.clone();
-        let answer = changed.call(operation, request, now(), &mut rand::rng());
+        let answer = change(&mut changed);
         if answer.is_ok() {
-            file::save(&path, &changed).map_err(|error| Exception::KmsInternal.because(error.to_string()))?;
+            file::save(path, &kept.home, &changed)
+                .map_err(|error| Exception::KmsInternal.because(error.to_string()))?;
         }
         kept.store = changed;
         answer
@@ -78,34 +110,47 @@ impl LocalKms {
         Ok(answer["KeyMetadata"]["Arn"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// Makes an RSA key of a pair that is known beforehand, given as PEM (`PRIVATE KEY`), and returns its ARN.
+    ///
+    /// # Errors
+    /// As [`Store::import_rsa`].
+    pub fn import_rsa(&self, pem: &str) -> Result<String, KmsError> {
+        self.change(|store| store.import_rsa(&self.region, pem, now(), &mut rand::rng()))
+    }
+
     /// Denies requests from now on.
     ///
     /// # Errors
     /// As [`Store::deny`].
     pub fn deny(&self, denial: Denial) -> Result<(), KmsError> {
-        self.lock().store.deny(denial)
+        self.lock().store.deny(&self.region, denial)
     }
 
     /// Lifts all denials.
     pub fn allow_all(&self) {
-        self.lock().store.rules().allow_all();
+        self.lock().store.rules(&self.region).allow_all();
     }
 
     /// Throttles cryptographic requests above a rate per second, with one second's worth (at least one request) at
     /// once; `None` lifts the limit.
     pub fn limit(&self, requests_per_second: Option<f64>) {
-        self.lock().store.rules().limit(requests_per_second, now());
+        self.lock().store.rules(&self.region).limit(requests_per_second, now());
+    }
+
+    /// Holds back each answer over HTTP for a while; zero lifts it.
+    pub fn delay(&self, delay: Duration) {
+        self.lock().store.rules(&self.region).hold_back(delay);
     }
 
     /// Requests received, by operation, refused ones too.
     #[must_use]
     pub fn requests(&self) -> BTreeMap<String, u64> {
-        self.lock().store.rules().requests().clone()
+        self.lock().store.rules(&self.region).requests().clone()
     }
 
     /// Counts requests from nought again.
     pub fn forget_requests(&self) {
-        self.lock().store.rules().forget_requests();
+        self.lock().store.rules(&self.region).forget_requests();
     }
 
     /// The HTTP service.
@@ -114,13 +159,14 @@ impl LocalKms {
             .route("/", post(answer))
             .route("/_reseal/deny", post(deny).delete(allow_all))
             .route("/_reseal/rate", post(limit))
+            .route("/_reseal/delay", post(delay))
             .route("/_reseal/requests", get(requests).delete(forget_requests))
             .with_state(self.clone())
     }
 
     /// A panic elsewhere leaves nothing half done in the store: it changes in single assignments.
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,7 +179,12 @@ async fn answer(State(kms): State<LocalKms>, headers: HeaderMap, body: Bytes) ->
     let Some(operation) = target.and_then(|target| target.strip_prefix("TrentService.")) else {
         return respond(Err(Exception::UnknownOperation.because("The header X-Amz-Target names no KMS operation.")));
     };
-    respond(json_of(&body).and_then(|request: Value| kms.call(operation, &request)))
+    let answer = respond(json_of(&body).and_then(|request: Value| kms.call(operation, &request)));
+    let delay = kms.lock().store.rules(&kms.region).delay();
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    answer
 }
 
 async fn deny(State(kms): State<LocalKms>, body: Bytes) -> Response<Body> {
@@ -147,6 +198,11 @@ async fn allow_all(State(kms): State<LocalKms>) -> Response<Body> {
 
 async fn limit(State(kms): State<LocalKms>, body: Bytes) -> Response<Body> {
     let set = |rate: Rate| kms.limit(rate.requests_per_second);
+    respond(json_of(&body).map(set).map(|()| json!({})))
+}
+
+async fn delay(State(kms): State<LocalKms>, body: Bytes) -> Response<Body> {
+    let set = |delay: Delay| kms.delay(Duration::from_millis(delay.milliseconds));
     respond(json_of(&body).map(set).map(|()| json!({})))
 }
 

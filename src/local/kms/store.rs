@@ -1,174 +1,78 @@
-//! The stand-in without its shell: keys, rules, and one function that answers requests.
+//! The stand-in without its shell: every Region's keys and rules, and one function that answers requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rand::CryptoRng;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
-use super::ACCOUNT;
-use super::blob::{self, Blob};
 use super::exception::{Exception, KmsError};
-use super::key::{Key, KeyId, KeyState, days_after};
+use super::key::{Key, KeyId, KeyState, Materials, Matter, days_after};
+use super::operation::{Call, Operation};
+use super::region::Region;
 use super::request::Request;
+use super::rsa::{RsaKey, RsaSize};
 use super::rules::{Denial, Rules};
 use crate::crypto::EncryptionContext;
 
-/// The longest blob that is decrypted, in bytes (KMS API reference, `Decrypt`).
-const MOST_BLOB_BYTES: usize = 6144;
-/// The longest plaintext that is encrypted, in bytes (KMS API reference, `Encrypt`).
-const MOST_PLAINTEXT_BYTES: usize = 4096;
-/// The longest data key, in bytes (KMS API reference, `GenerateDataKey`).
-const MOST_DATA_KEY_BYTES: usize = 1024;
+/// The most rotations on demand of one key (KMS API reference, `RotateKeyOnDemand`).
+const MOST_ROTATIONS: usize = 25;
 
-/// Keys of one Region and the rules in force. Does no I/O: time and randomness are handed in.
-#[derive(Debug, Clone)]
+/// Keys and aliases of every Region, and the rules in force. Does no I/O: time and randomness are handed in, save that
+/// RSA keys come from their library's own generator.
+#[derive(Debug, Clone, Default)]
 pub struct Store {
-    region: String,
-    keys: BTreeMap<KeyId, Key>,
-    rules: Rules,
-}
-
-/// The operations, and what the dispatch has to know of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operation {
-    CancelKeyDeletion,
-    CreateKey,
-    Decrypt,
-    DescribeKey,
-    DisableKey,
-    EnableKey,
-    Encrypt,
-    GenerateDataKey,
-    GenerateDataKeyWithoutPlaintext,
-    ListKeys,
-    ScheduleKeyDeletion,
-}
-
-impl Operation {
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "CancelKeyDeletion" => Self::CancelKeyDeletion,
-            "CreateKey" => Self::CreateKey,
-            "Decrypt" => Self::Decrypt,
-            "DescribeKey" => Self::DescribeKey,
-            "DisableKey" => Self::DisableKey,
-            "EnableKey" => Self::EnableKey,
-            "Encrypt" => Self::Encrypt,
-            "GenerateDataKey" => Self::GenerateDataKey,
-            "GenerateDataKeyWithoutPlaintext" => Self::GenerateDataKeyWithoutPlaintext,
-            "ListKeys" => Self::ListKeys,
-            "ScheduleKeyDeletion" => Self::ScheduleKeyDeletion,
-            _ => return None,
-        })
-    }
-
-    /// The parameters that the stand-in understands.
-    const fn parameters(self) -> &'static [&'static str] {
-        match self {
-            Self::CancelKeyDeletion | Self::DisableKey | Self::EnableKey => &["KeyId"],
-            Self::CreateKey => {
-                &["Description", "KeySpec", "CustomerMasterKeySpec", "KeyUsage", "Origin", "MultiRegion"]
-            }
-            Self::Decrypt => {
-                &["KeyId", "CiphertextBlob", "EncryptionContext", "EncryptionAlgorithm", "GrantTokens", "DryRun"]
-            }
-            Self::DescribeKey => &["KeyId", "GrantTokens"],
-            Self::Encrypt => {
-                &["KeyId", "Plaintext", "EncryptionContext", "EncryptionAlgorithm", "GrantTokens", "DryRun"]
-            }
-            Self::GenerateDataKey | Self::GenerateDataKeyWithoutPlaintext => {
-                &["KeyId", "KeySpec", "NumberOfBytes", "EncryptionContext", "GrantTokens", "DryRun"]
-            }
-            Self::ListKeys => &["Limit", "Marker"],
-            Self::ScheduleKeyDeletion => &["KeyId", "PendingWindowInDays"],
-        }
-    }
-
-    /// Whether it counts against the request rate, as KMS's quota for symmetric cryptography does.
-    const fn is_cryptographic(self) -> bool {
-        matches!(self, Self::Decrypt | Self::Encrypt | Self::GenerateDataKey | Self::GenerateDataKeyWithoutPlaintext)
-    }
-
-    /// Whether its API names `InvalidArnException`; the others answer `NotFoundException`.
-    const fn knows_invalid_arn(self) -> bool {
-        !self.is_cryptographic()
-    }
-}
-
-/// One request on its way through the store.
-#[derive(Clone, Copy)]
-struct Call<'a> {
-    operation: Operation,
-    name: &'a str,
-    request: Request<'a>,
-    now: Duration,
+    regions: BTreeMap<String, Region>,
 }
 
 impl Store {
     /// A store without keys.
     #[must_use]
-    pub fn new(region: &str) -> Self {
-        Self { region: region.to_owned(), keys: BTreeMap::new(), rules: Rules::default() }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    pub(super) fn with_keys(region: &str, keys: impl IntoIterator<Item = Key>) -> Self {
-        Self { keys: keys.into_iter().map(|key| (key.id, key)).collect(), ..Self::new(region) }
+    pub(super) fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.regions.values()
     }
 
-    pub(super) fn region(&self) -> &str {
-        &self.region
+    /// A Region; one without keys when nothing was ever there.
+    pub(super) fn region(&mut self, name: &str) -> &mut Region {
+        self.regions.entry(name.to_owned()).or_insert_with(|| Region::new(name))
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.keys.values()
+    pub(super) fn rules(&mut self, region: &str) -> &mut Rules {
+        &mut self.region(region).rules
     }
 
-    pub(super) const fn rules(&mut self) -> &mut Rules {
-        &mut self.rules
-    }
-
-    /// Whether an operation may change keys, so that they are to be kept after it.
-    pub(super) fn changes_keys(operation: &str) -> bool {
-        matches!(
-            Operation::named(operation),
-            Some(
-                Operation::CancelKeyDeletion
-                    | Operation::CreateKey
-                    | Operation::DisableKey
-                    | Operation::EnableKey
-                    | Operation::ScheduleKeyDeletion
-            )
-        )
-    }
-
-    /// Puts a denial in force.
+    /// Puts a denial in force in a Region.
     ///
     /// # Errors
     /// `NotFoundException` or `InvalidArnException` when its key is not here, `ValidationException` when its operation
-    /// is not one.
-    pub fn deny(&mut self, denial: Denial) -> Result<(), KmsError> {
-        if let Some(operation) = denial.operation.as_deref().filter(|name| Operation::named(name).is_none()) {
-            return Err(Exception::Validation.because(format!("{operation:?} is no operation of the local KMS.")));
+    /// is no permission.
+    pub fn deny(&mut self, region: &str, denial: Denial) -> Result<(), KmsError> {
+        if let Some(operation) = denial.operation.as_deref().filter(|name| !Operation::is_permission(name)) {
+            return Err(Exception::Validation.because(format!(
+                "{operation:?} is no permission of the local KMS (for ReEncrypt: ReEncryptFrom, ReEncryptTo)."
+            )));
         }
+        let region = self.region(region);
         let key = match denial.key_id.as_deref() {
-            Some(text) => Some(self.find(text, Operation::DescribeKey)?),
+            Some(text) => Some(region.find(text, Operation::DescribeKey)?.id),
             None => None,
         };
-        self.rules.deny(key, denial);
+        region.rules.deny(key, denial);
         Ok(())
     }
 
-    /// Answers one request: operation and parameters as on the wire, the time since the Unix epoch, and a source of
-    /// randomness for keys and nonces.
+    /// Answers one request to a Region: operation and parameters as on the wire, the time since the Unix epoch, and a
+    /// source of randomness for keys and nonces.
     ///
     /// # Errors
     /// [`KmsError`] with KMS's exception name.
     pub fn call(
         &mut self,
+        region: &str,
         operation: &str,
         request: &Value,
         now: Duration,
@@ -177,280 +81,207 @@ impl Store {
         let name = operation;
         let operation = Operation::named(name)
             .ok_or_else(|| Exception::UnknownOperation.because(format!("The local KMS has no operation {name:?}.")))?;
-        self.rules.count(name);
-        self.keys.retain(|_, key| !matches!(key.state, KeyState::PendingDeletion { until } if until <= now));
+        self.forget_the_deleted(now);
+        let here = self.region(region);
+        here.rules.count(name);
         if operation.is_cryptographic() {
-            self.rules.throttle(now)?;
+            here.rules.throttle(now)?;
         }
         let request = Request::new(request, operation.parameters())?;
         let call = Call { operation, name, request, now };
         match operation {
-            Operation::CreateKey => self.create_key(call, rng),
-            Operation::ListKeys => self.list_keys(call),
+            Operation::CreateKey => self.create_key(region, call, rng),
             Operation::DescribeKey => {
-                let id = self.key_of(call)?;
-                Ok(json!({ "KeyMetadata": self.key(id).metadata(&self.region) }))
+                let key = here.key_of(call)?.clone();
+                Ok(json!({ "KeyMetadata": self.metadata(&key) }))
             }
-            Operation::EnableKey => self.change(call, KeyState::Enabled),
-            Operation::DisableKey => self.change(call, KeyState::Disabled),
-            Operation::ScheduleKeyDeletion => self.schedule_key_deletion(call),
-            Operation::CancelKeyDeletion => {
-                let id = self.key_of(call)?;
-                let region = self.region.clone();
-                self.key_mut(id).cancel_deletion(&region)?;
-                Ok(json!({ "KeyId": id.arn(&region) }))
+            Operation::ReplicateKey => self.replicate_key(region, call),
+            Operation::RotateKeyOnDemand => self.rotate_key_on_demand(region, call, rng),
+            Operation::ScheduleKeyDeletion => self.schedule_key_deletion(region, call),
+            Operation::CancelKeyDeletion => here.cancel_key_deletion(call),
+            Operation::CreateAlias => here.create_alias(call),
+            Operation::Decrypt => here.decrypt(call),
+            Operation::DeleteAlias => here.delete_alias(call),
+            Operation::DisableKey => here.enable(call, KeyState::Disabled),
+            Operation::EnableKey => here.enable(call, KeyState::Enabled),
+            Operation::Encrypt => here.encrypt(call, rng),
+            Operation::GenerateDataKey => here.generate_data_key(call, "GenerateDataKey", rng),
+            Operation::GenerateDataKeyWithoutPlaintext => {
+                here.generate_data_key(call, "GenerateDataKeyWithoutPlaintext", rng)
             }
-            Operation::GenerateDataKey => self.generate_data_key(call, true, rng),
-            Operation::GenerateDataKeyWithoutPlaintext => self.generate_data_key(call, false, rng),
-            Operation::Encrypt => self.encrypt(call, rng),
-            Operation::Decrypt => self.decrypt(call),
+            Operation::GetKeyRotationStatus => here.get_key_rotation_status(call),
+            Operation::GetPublicKey => here.get_public_key(call),
+            Operation::ListAliases => here.list_aliases(call),
+            Operation::ListKeyRotations => here.list_key_rotations(call),
+            Operation::ListKeys => here.list_keys(call),
+            Operation::ReEncrypt => here.re_encrypt(call, rng),
+            Operation::UpdateAlias => here.update_alias(call),
         }
     }
 
-    fn create_key(&mut self, call: Call<'_>, rng: &mut impl CryptoRng) -> Result<Value, KmsError> {
-        self.authorize(call, None, &EncryptionContext::default())?;
-        for (parameter, supported) in [
-            ("KeySpec", "SYMMETRIC_DEFAULT"),
-            ("CustomerMasterKeySpec", "SYMMETRIC_DEFAULT"),
-            ("KeyUsage", "ENCRYPT_DECRYPT"),
-            ("Origin", "AWS_KMS"),
-        ] {
+    /// Makes an RSA key of a pair that is known beforehand, and returns its ARN.
+    ///
+    /// # Errors
+    /// `ValidationException` when the text is not PEM of an RSA key of 2048, 3072 or 4096 bits in PKCS#8.
+    pub fn import_rsa(
+        &mut self,
+        region: &str,
+        pem: &str,
+        now: Duration,
+        rng: &mut impl CryptoRng,
+    ) -> Result<String, KmsError> {
+        let pair = RsaKey::from_pem(pem).ok_or_else(|| {
+            Exception::Validation.because("This is no PEM text (PRIVATE KEY) of an RSA key of 2048, 3072 or 4096 bits.")
+        })?;
+        let key = Key::new(KeyId::random(false, rng), region, "", Matter::Rsa(pair), now);
+        let arn = key.arn();
+        self.region(region).keys.insert(key.id, key);
+        Ok(arn)
+    }
+
+    /// Drops keys whose waiting period has ended, and their aliases.
+    fn forget_the_deleted(&mut self, now: Duration) {
+        for region in self.regions.values_mut() {
+            region.keys.retain(|_, key| !matches!(key.state, KeyState::PendingDeletion { until } if until <= now));
+            region.aliases.retain(|_, alias| region.keys.contains_key(&alias.target));
+        }
+    }
+
+    fn create_key(&mut self, region: &str, call: Call<'_>, rng: &mut impl CryptoRng) -> Result<Value, KmsError> {
+        self.region(region).authorize(call.name, None, &EncryptionContext::default())?;
+        for (parameter, supported) in [("KeyUsage", "ENCRYPT_DECRYPT"), ("Origin", "AWS_KMS")] {
             if call.request.text(parameter, 1..=64)?.is_some_and(|asked| asked != supported) {
                 return Err(Exception::UnsupportedOperation
                     .because(format!("The local KMS makes only keys with {parameter} {supported}.")));
             }
         }
-        if call.request.flag("MultiRegion")? {
-            return Err(Exception::UnsupportedOperation.because("The local KMS makes no multi-Region keys yet."));
-        }
         let description = call.request.text("Description", 0..=8192)?.unwrap_or_default();
-        let key = Key::random(description, call.now, rng);
-        let metadata = key.metadata(&self.region);
-        self.keys.insert(key.id, key);
+        let matter = match (call.request.text("KeySpec", 1..=64)?, call.request.text("CustomerMasterKeySpec", 1..=64)?)
+        {
+            (Some(_), Some(_)) => {
+                return Err(Exception::Validation
+                    .because("You cannot specify KeySpec and CustomerMasterKeySpec in the same request."));
+            }
+            (None, None) => Matter::Symmetric(Materials::random(rng)),
+            (Some(spec), None) | (None, Some(spec)) => new_matter(spec, call, rng)?,
+        };
+        let id = KeyId::random(call.request.flag("MultiRegion")?, rng);
+        let key = Key::new(id, region, description, matter, call.now);
+        let metadata = self.metadata(&key);
+        self.region(region).keys.insert(id, key);
         Ok(json!({ "KeyMetadata": metadata }))
     }
 
-    fn list_keys(&self, call: Call<'_>) -> Result<Value, KmsError> {
-        self.authorize(call, None, &EncryptionContext::default())?;
-        let limit = call.request.number("Limit", 1..=1000)?.unwrap_or(100);
-        let after = match call.request.text("Marker", 1..=1024)? {
-            Some(marker) => Some(KeyId::parse(marker).ok_or_else(|| {
-                Exception::InvalidMarker.because("The marker is not one that an earlier answer gave.")
-            })?),
-            None => None,
-        };
-        let mut rest = self.keys.keys().filter(|id| after.is_none_or(|after| **id > after));
-        let page: Vec<&KeyId> = rest.by_ref().take(limit).collect();
-        let entries: Vec<Value> =
-            page.iter().map(|id| json!({ "KeyId": id.to_string(), "KeyArn": id.arn(&self.region) })).collect();
-        let mut answer = json!({ "Keys": entries, "Truncated": false });
-        if let (Some(last), Some(_)) = (page.last(), rest.next()) {
-            answer["Truncated"] = true.into();
-            answer["NextMarker"] = last.to_string().into();
+    /// The replica is there, and enabled, when this returns; KMS takes a while.
+    fn replicate_key(&mut self, region: &str, call: Call<'_>) -> Result<Value, KmsError> {
+        let primary = self.region(region).key_of(call)?.clone();
+        let replica_region = call.request.required_text("ReplicaRegion", 1..=32)?;
+        let description = call.request.text("Description", 0..=8192)?.unwrap_or_default();
+        if !is_region_name(replica_region) {
+            return Err(Exception::Validation.because("ReplicaRegion is no Region's name."));
         }
-        Ok(answer)
+        if !primary.id.multi_region || primary.replica {
+            return Err(
+                Exception::UnsupportedOperation.because(format!("{} is no multi-Region primary key.", primary.arn()))
+            );
+        }
+        primary.usable()?;
+        let there = self.region(replica_region);
+        if there.keys.contains_key(&primary.id) {
+            let arn = primary.id.arn(replica_region);
+            return Err(Exception::AlreadyExists.because(format!("{arn} already exists.")));
+        }
+        let matter = primary.matter.clone();
+        let replica = Key { replica: true, ..Key::new(primary.id, replica_region, description, matter, call.now) };
+        there.keys.insert(replica.id, replica.clone());
+        Ok(json!({ "ReplicaKeyMetadata": self.metadata(&replica), "ReplicaTags": [] }))
     }
 
-    fn change(&mut self, call: Call<'_>, state: KeyState) -> Result<Value, KmsError> {
-        let id = self.key_of(call)?;
-        let region = self.region.clone();
-        self.key_mut(id).change(state, &region)?;
-        Ok(json!({}))
+    /// The new material is the current one when this returns, in every Region of the key; KMS takes a while.
+    fn rotate_key_on_demand(
+        &mut self,
+        region: &str,
+        call: Call<'_>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Value, KmsError> {
+        let key = self.region(region).key_of(call)?.clone();
+        let mut materials = key.materials()?.clone();
+        if key.replica {
+            return Err(Exception::UnsupportedOperation
+                .because(format!("{} is a replica; its primary key is what is rotated.", key.arn())));
+        }
+        key.usable()?;
+        if materials.former.len() >= MOST_ROTATIONS {
+            return Err(Exception::LimitExceeded.because(format!("{} was rotated as often as it may be.", key.arn())));
+        }
+        materials.rotate(call.now, rng);
+        for related in self.regions.values_mut().filter_map(|region| region.keys.get_mut(&key.id)) {
+            related.matter = Matter::Symmetric(materials.clone());
+        }
+        Ok(json!({ "KeyId": key.id.to_string() }))
     }
 
-    fn schedule_key_deletion(&mut self, call: Call<'_>) -> Result<Value, KmsError> {
-        let id = self.key_of(call)?;
+    fn schedule_key_deletion(&mut self, region: &str, call: Call<'_>) -> Result<Value, KmsError> {
+        let key = self.region(region).key_of(call)?.clone();
         let days = call.request.number("PendingWindowInDays", 7..=30)?.unwrap_or(30);
+        key.stays()?;
+        if !key.replica && self.related(key.id).count() > 1 {
+            return Err(Exception::UnsupportedOperation.because(format!(
+                "{} has replicas, and the local KMS has no state PendingReplicaDeletion; delete them first.",
+                key.arn()
+            )));
+        }
         let until = days_after(call.now, days as u64);
-        let region = self.region.clone();
-        self.key_mut(id).change(KeyState::PendingDeletion { until }, &region)?;
+        self.region(region).key_mut(key.id).state = KeyState::PendingDeletion { until };
         Ok(json!({
-            "KeyId": id.arn(&region),
+            "KeyId": key.arn(),
             "DeletionDate": until.as_secs_f64(),
             "KeyState": "PendingDeletion",
             "PendingWindowInDays": days,
         }))
     }
 
-    fn generate_data_key(
-        &self,
-        call: Call<'_>,
-        with_plaintext: bool,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Value, KmsError> {
-        let context = call.request.context()?;
-        let bytes = call.request.number("NumberOfBytes", 1..=MOST_DATA_KEY_BYTES)?;
-        let length = match (call.request.text("KeySpec", 1..=64)?, bytes) {
-            (Some("AES_256"), None) => 32,
-            (Some("AES_128"), None) => 16,
-            (Some(_), None) => {
-                return Err(Exception::Validation.because(
-                    "1 validation error detected: Value at 'keySpec' failed to satisfy constraint: Member must \
-                     satisfy enum value set: [AES_256, AES_128]",
-                ));
-            }
-            (None, Some(length)) => length,
-            _ => return Err(Exception::Validation.because("Please specify either number of bytes or key spec.")),
-        };
-        let key = self.usable_key(call, &context)?;
-        let mut plaintext = Zeroizing::new(vec![0; length]);
-        rng.fill_bytes(&mut plaintext);
-        let blob = blob::seal(key, &plaintext, &context, rng).ok_or_else(context_too_long)?;
-        dry_run(call)?;
-        let mut answer = json!({
-            "CiphertextBlob": STANDARD.encode(blob),
-            "KeyId": key.id.arn(&self.region),
-            "KeyMaterialId": key.current.id.to_string(),
-        });
-        if with_plaintext {
-            answer["Plaintext"] = STANDARD.encode(&*plaintext).into();
+    /// KMS's `KeyMetadata`.
+    fn metadata(&self, key: &Key) -> Value {
+        let mut metadata = key.metadata();
+        if key.id.multi_region {
+            let entry = |key: &Key| json!({ "Arn": key.arn(), "Region": key.region });
+            let primary = self.related(key.id).find(|related| !related.replica).unwrap_or(key);
+            metadata["MultiRegionConfiguration"] = json!({
+                "MultiRegionKeyType": if key.replica { "REPLICA" } else { "PRIMARY" },
+                "PrimaryKey": entry(primary),
+                "ReplicaKeys": self.related(key.id).filter(|related| related.replica).map(entry).collect::<Value>(),
+            });
         }
-        Ok(answer)
+        metadata
     }
 
-    /// The answer names no key material: KMS's does not either.
-    fn encrypt(&self, call: Call<'_>, rng: &mut impl CryptoRng) -> Result<Value, KmsError> {
-        let context = call.request.context()?;
-        let plaintext = Zeroizing::new(call.request.bytes("Plaintext", MOST_PLAINTEXT_BYTES)?);
-        let key = self.usable_key(call, &context)?;
-        require_symmetric_algorithm(call.request)?;
-        let blob = blob::seal(key, &plaintext, &context, rng).ok_or_else(context_too_long)?;
-        dry_run(call)?;
-        Ok(json!({
-            "CiphertextBlob": STANDARD.encode(blob),
-            "KeyId": key.id.arn(&self.region),
-            "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
-        }))
-    }
-
-    fn decrypt(&self, call: Call<'_>) -> Result<Value, KmsError> {
-        let context = call.request.context()?;
-        let bytes = call.request.bytes("CiphertextBlob", MOST_BLOB_BYTES)?;
-        let damaged = || Exception::InvalidCiphertext.because("");
-        let key = if call.request.key_id()?.is_some() {
-            let key = self.usable_key(call, &context)?;
-            if Blob::parse(&bytes).ok_or_else(damaged)?.key != key.id {
-                return Err(Exception::IncorrectKey
-                    .because("The key ID in the request does not identify a CMK that can perform this operation."));
-            }
-            key
-        } else {
-            let id = Blob::parse(&bytes).ok_or_else(damaged)?.key;
-            let key = self.keys.get(&id).ok_or_else(|| {
-                Exception::AccessDenied.because(
-                    "The ciphertext refers to a customer master key that does not exist, does not exist in this \
-                     region, or you are not allowed to access.",
-                )
-            })?;
-            self.authorize(call, Some(id), &context)?;
-            key.usable(&self.region)?;
-            key
-        };
-        require_symmetric_algorithm(call.request)?;
-        let blob = Blob::parse(&bytes).ok_or_else(damaged)?;
-        let material = key.material(blob.material).ok_or_else(damaged)?;
-        let plaintext = Zeroizing::new(blob.open(material, &context).ok_or_else(damaged)?);
-        dry_run(call)?;
-        Ok(json!({
-            "KeyId": key.id.arn(&self.region),
-            "Plaintext": STANDARD.encode(&*plaintext),
-            "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
-            "KeyMaterialId": material.id.to_string(),
-        }))
-    }
-
-    /// The key that the request names, if the caller may ask for it.
-    fn key_of(&self, call: Call<'_>) -> Result<KeyId, KmsError> {
-        let id = self.find(call.request.required_key_id()?, call.operation)?;
-        self.authorize(call, Some(id), &EncryptionContext::default())?;
-        Ok(id)
-    }
-
-    /// The key that the request names, if the caller may use it and its state allows that.
-    fn usable_key(&self, call: Call<'_>, context: &EncryptionContext) -> Result<&Key, KmsError> {
-        let id = self.find(call.request.required_key_id()?, call.operation)?;
-        self.authorize(call, Some(id), context)?;
-        let key = self.key(id);
-        key.usable(&self.region)?;
-        Ok(key)
-    }
-
-    /// What a key id or key ARN means here.
-    fn find(&self, text: &str, operation: Operation) -> Result<KeyId, KmsError> {
-        let not_found = |message: String| Err(Exception::NotFound.because(message));
-        let id = if text.starts_with("arn:") {
-            let parts: Vec<&str> = text.splitn(6, ':').collect();
-            let ["arn", _, "kms", region, account, resource] = parts[..] else {
-                let exception = if operation.knows_invalid_arn() { Exception::InvalidArn } else { Exception::NotFound };
-                return Err(exception.because(format!("Invalid arn {text}")));
-            };
-            if region != self.region {
-                return not_found(format!("Invalid arn {region}"));
-            }
-            match resource.strip_prefix("key/") {
-                Some(id) if account == ACCOUNT => id,
-                Some(_) => return not_found(format!("Key '{text}' does not exist")),
-                None => return not_found(format!("{text} is not found.")),
-            }
-        } else if text.starts_with("alias/") {
-            return not_found(format!("Alias arn:aws:kms:{}:{ACCOUNT}:{text} is not found.", self.region));
-        } else {
-            text
-        };
-        match KeyId::parse(id) {
-            Some(id) if self.keys.contains_key(&id) => Ok(id),
-            Some(id) => not_found(format!("Key '{}' does not exist", id.arn(&self.region))),
-            None => not_found(format!("Invalid keyId '{id}'")),
-        }
-    }
-
-    fn authorize(&self, call: Call<'_>, key: Option<KeyId>, context: &EncryptionContext) -> Result<(), KmsError> {
-        if !self.rules.forbid(key, call.name, context) {
-            return Ok(());
-        }
-        let resource = key.map_or_else(|| "*".to_owned(), |id| id.arn(&self.region));
-        Err(Exception::AccessDenied.because(format!(
-            "User: arn:aws:iam::{ACCOUNT}:user/local is not authorized to perform: kms:{} on resource: {resource} with \
-             an explicit deny in a rule of the local KMS",
-            call.name
-        )))
-    }
-
-    fn key(&self, id: KeyId) -> &Key {
-        self.keys.get(&id).expect("ids come from find, which looks into the same map")
-    }
-
-    fn key_mut(&mut self, id: KeyId) -> &mut Key {
-        self.keys.get_mut(&id).expect("ids come from find, which looks into the same map")
+    /// The keys of an id, by Region.
+    fn related(&self, id: KeyId) -> impl Iterator<Item = &Key> {
+        self.regions.values().filter_map(move |region| region.keys.get(&id))
     }
 }
 
-/// Checks the parameter `EncryptionAlgorithm` against what a symmetric key has.
-fn require_symmetric_algorithm(request: Request<'_>) -> Result<(), KmsError> {
-    match request.text("EncryptionAlgorithm", 1..=64)? {
-        None | Some("SYMMETRIC_DEFAULT") => Ok(()),
-        Some(other @ ("RSAES_OAEP_SHA_1" | "RSAES_OAEP_SHA_256" | "SM2PKE")) => {
-            Err(Exception::InvalidKeyUsage.because(format!("Algorithm {other} is incompatible with the key.")))
-        }
-        Some(_) => Err(Exception::Validation.because(
-            "1 validation error detected: Value at 'encryptionAlgorithm' failed to satisfy constraint: Member must \
-             satisfy enum value set: [SYMMETRIC_DEFAULT, RSAES_OAEP_SHA_1, RSAES_OAEP_SHA_256, SM2PKE]",
-        )),
-    }
+/// Whether a text may name a Region: it goes into ARNs and into a line for the shell.
+pub(in crate::local) fn is_region_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && text.bytes().all(plain)
 }
 
-/// Ends a dry run, whose success is an exception in KMS.
-fn dry_run(call: Call<'_>) -> Result<(), KmsError> {
-    if call.request.flag("DryRun")? {
-        return Err(
-            Exception::DryRunOperation.because("The request would have succeeded, but the DryRun option is set.")
-        );
+/// New matter of a key spec that the request names.
+fn new_matter(spec: &str, call: Call<'_>, rng: &mut impl CryptoRng) -> Result<Matter, KmsError> {
+    if spec == "SYMMETRIC_DEFAULT" {
+        return Ok(Matter::Symmetric(Materials::random(rng)));
     }
-    Ok(())
-}
-
-fn context_too_long() -> KmsError {
-    Exception::Validation.because("The encryption context has a part longer than 65535 bytes.")
+    let size = RsaSize::of_spec(spec).ok_or_else(|| {
+        Exception::UnsupportedOperation
+            .because("The local KMS makes only keys with KeySpec SYMMETRIC_DEFAULT, RSA_2048, RSA_3072 and RSA_4096.")
+    })?;
+    if call.request.text("KeyUsage", 1..=64)?.is_none() {
+        return Err(Exception::Validation.because("You must specify a KeyUsage value for an asymmetric key."));
+    }
+    let pair = RsaKey::generate(size).map_err(|_| Exception::KmsInternal.because("No RSA key could be generated."))?;
+    Ok(Matter::Rsa(pair))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub fn job(bytes: &[u8]) {
 }
 
 fn accepted(job: &Job) {
-    drop((job.policy(), job.readiness(), job.kms(), format!("{job:?}")));
+    drop((job.policy(), job.readiness(), job.kms_requests(), format!("{job:?}")));
     let item: Item = job.schema.actions.keys().map(|name| (name.clone(), Value::from("x"))).collect();
     let prepared = dbesdk::prepare(&job.schema, Suite::HmacSha384, &item);
     assert!(

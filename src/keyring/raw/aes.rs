@@ -4,31 +4,15 @@
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::{Keyring, KeyringCall, KeyringClass, KeyringError, Recipient, Wanted, WrappedKey, WrappedRef};
+use super::super::{Keyring, KeyringCall, KeyringClass, KeyringError, WrappedKey, WrappedRef};
+use super::{RawKeyError, Recipient, Wanted, wanted};
 use crate::crypto::{EncryptionContext, KEY_BYTES, Secret, aead};
-
-/// The prefix of namespaces that belong to KMS keyrings.
-const RESERVED_NAMESPACE: &str = "aws-kms";
 
 /// What follows the key's name in the key provider information: the tag's length in bits, the nonce's in bytes; then
 /// the nonce itself.
 const LENGTHS: [u8; 8] = [0, 0, 0, 128, 0, 0, 0, 12];
 /// Bytes of a wrapped key.
 const WRAPPED_BYTES: usize = KEY_BYTES + aead::TAG_BYTES;
-
-/// Why there is no such keyring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RawAesError {
-    /// The namespace of AWS KMS.
-    #[error("the namespace of a raw AES keyring must not be \"aws-kms\"; choose another")]
-    ReservedNamespace,
-    /// Namespace or name is longer than a header can hold.
-    #[error("namespace and name of a raw AES keyring have at most 65,000 bytes each")]
-    LongName,
-    /// No AES key has this length.
-    #[error("an AES key has 16, 24 or 32 bytes, not {0}")]
-    KeyLength(usize),
-}
 
 /// Wraps keys under an AES key that this process holds. Works offline.
 pub struct RawAes {
@@ -42,18 +26,10 @@ impl RawAes {
     /// key.
     ///
     /// # Errors
-    /// [`RawAesError`] when the namespace is reserved, a name too long, or the key of no AES length.
-    pub fn new(namespace: &str, name: &str, key: &[u8]) -> Result<Self, RawAesError> {
-        const NAME_BYTES_MAX: usize = 65_000;
-        if namespace == RESERVED_NAMESPACE {
-            return Err(RawAesError::ReservedNamespace);
-        }
-        if namespace.len().max(name.len()) > NAME_BYTES_MAX {
-            return Err(RawAesError::LongName);
-        }
-        let key = aead::Key::new(key).ok_or(RawAesError::KeyLength(key.len()))?;
-        let recipient = Recipient { provider: namespace.to_owned(), key: name.to_owned() };
-        Ok(Self { recipients: [Wanted::exactly(recipient)], key })
+    /// [`RawKeyError`] when the namespace is reserved, a name too long, or the key of no AES length.
+    pub fn new(namespace: &str, name: &str, key: &[u8]) -> Result<Self, RawKeyError> {
+        let key = aead::Key::new(key).ok_or(RawKeyError::AesLength(key.len()))?;
+        Ok(Self { recipients: [wanted(namespace, name)?], key })
     }
 
     fn recipient(&self) -> &Recipient {
@@ -167,9 +143,9 @@ mod tests {
     #[test]
     fn no_such_keyring() {
         let cases = [
-            ("aws-kms", "k".to_owned(), 32, RawAesError::ReservedNamespace),
-            ("acme", "k".repeat(65_001), 32, RawAesError::LongName),
-            ("acme", "k".to_owned(), 31, RawAesError::KeyLength(31)),
+            ("aws-kms", "k".to_owned(), 32, RawKeyError::ReservedNamespace),
+            ("acme", "k".repeat(65_001), 32, RawKeyError::LongName),
+            ("acme", "k".to_owned(), 31, RawKeyError::AesLength(31)),
         ];
         for (namespace, name, size, expected) in cases {
             assert_eq!(RawAes::new(namespace, &name, &vec![0; size]).err(), Some(expected));
