@@ -122,7 +122,9 @@ pub(super) fn form_lines(census: &Census) -> Vec<String> {
                 format!("{}, {suite}, version {}", keys.join(" and "), sealed.version)
             }
         };
-        format!("  {:>6}  {:<17}  {:<10}  {what}", items, percent(census.share(items), census.whole), needed(form.need))
+        let (share, need) = (percent(census.share(items), census.whole), needed(form.need));
+        let width = if census.whole { 7 } else { 15 };
+        format!("  {items:>6}  {share:>width$}  {need:<10}  {what}")
     };
     most_frequent(census).into_iter().map(line).collect()
 }
@@ -275,7 +277,8 @@ pub(super) fn logged(plan: &Plan, estimate: &Estimate) -> Option<String> {
     names.dedup();
     (estimate.kms_requests + estimate.kms_requests_to_verify > 0.0).then(|| {
         format!(
-            "CloudTrail will hold the values of {} in clear: they are in the encryption context of every request to KMS",
+            "CloudTrail will hold the values of {}, at most in Base64: they are in the encryption context of every request \
+             to KMS",
             names.join(", ")
         )
     })

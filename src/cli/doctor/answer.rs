@@ -118,14 +118,11 @@ fn at_target(keys: &[KeyReport], census: &Census) -> (Answer, String) {
         None => (Answer::Nothing, format!("nothing: {all} is at target")),
         Some((key, rotation)) => {
             let last = rotation.last.as_ref().map_or_else(String::new, |last| format!(", last on {last}"));
-            let times = match rotation.rotations {
-                1 => "once".to_owned(),
-                times => format!("{times} times"),
-            };
             let sentence = format!(
-                "nothing: {all} is at target. KMS gave the key {} new material {times}{last}; its ARN stays, and KMS keeps \
+                "nothing: {all} is at target. KMS gave the key {} new material {}{last}; its ARN stays, and KMS keeps \
                  the old material for what it wrapped",
-                key.named
+                key.named,
+                super::times(rotation.rotations)
             );
             (Answer::KeyRotated, sentence)
         }
@@ -192,7 +189,7 @@ fn why(policy: &Policy, census: &Census, (rewrap, reencrypt): (u64, u64), answer
         );
     }
     if rewrap > 0 && answer != Answer::Decrypt {
-        if answer != Answer::Rewrap {
+        if answer == Answer::Reencrypt {
             reasons.push(format!(
                 "for {rewrap} items, which have another {} than the target, rewrap would be enough",
                 differences(policy, census)

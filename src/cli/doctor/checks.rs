@@ -168,7 +168,7 @@ async fn job_keys(plan: &Plan) -> Result<Vec<Check>, Failure> {
     let mut checks = Vec::new();
     for (role, settings) in target.into_iter().chain(sources) {
         checks.push(match keyrings::open(settings, Use { wraps: role == "target", examined: true }).await {
-            Ok(_) => Check::ok("key", format!("{role}: {} can be used", settings.in_words())),
+            Ok(_) => Check::ok("key", format!("{role} {}: can be used", settings.in_words())),
             Err(failure) => Check::of_failure("key", failure)?,
         });
     }
@@ -207,14 +207,15 @@ fn permission(permission: &Permission) -> Check {
     let what = format!("{name} on {key}");
     match (refusal, unknown) {
         _ if *asked == 0 => Check::ok("permission", format!("{what}: not asked, there is no item to ask for")),
-        (Some(refusal), _) if permission.is_refused() => {
-            Check::new("permission", Standing::Refused, format!("{what}: {}", refusal.problem))
-                .remedy(format!("allow {name} on the key, in its key policy and in the caller's IAM policy"))
-        }
         (Some(refusal), _) => {
-            let detail = format!("{what}: refused for {refused} of {asked} items of the sample: {}", refusal.problem);
+            // What a keyring says of a refusal ends in the remedy.
+            let (problem, remedy) = refusal.problem.rsplit_once("; ").unwrap_or((&refusal.problem, "see the key's policy"));
+            if permission.is_refused() {
+                return Check::new("permission", Standing::Refused, format!("{what}: {problem}")).remedy(remedy);
+            }
+            let detail = format!("{what}: refused for {refused} of {asked} items of the sample: {problem}");
             Check::new("permission", Standing::Warning, detail)
-                .remedy("such items would fail; see the conditions of the key's policy on the encryption context")
+                .remedy("such items would fail: see the key policy's conditions on the encryption context")
         }
         (None, Some(unknown)) => Check::new("permission", Standing::Unknown, format!("{what}: {}", unknown.problem))
             .remedy("ask again; where it stays so, check the endpoint, and the job's logical_name and attributes"),
@@ -227,8 +228,8 @@ fn quota(plan: &Plan) -> Option<Check> {
     let quota = plan.kms_quota();
     let rate = plan.settings.kms_requests?.get();
     let detail = format!(
-        "{rate} requests/s to KMS, of {quota} that AWS documents as the account's default in {} (shared with everything \
-         else that runs there; the account's own may differ)",
+        "at most {rate} requests/s to KMS; the default for an account in {} is {quota}, shared with everything else that \
+         runs there (as documented: the account's own may differ)",
         key.region()
     );
     Some(if rate <= quota / economics::QUOTA_SHARE {
@@ -239,7 +240,7 @@ fn quota(plan: &Plan) -> Option<Check> {
 }
 
 fn not_probed() -> Check {
-    Check::ok("conditions", "not probed: --write-probe asks for a write whose condition cannot hold (rule of every run)")
+    Check::ok("conditions", "not probed: --write-probe asks for a write whose condition cannot hold, as every run does first")
 }
 
 /// Proves the ground as a run does.

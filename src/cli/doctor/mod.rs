@@ -21,7 +21,7 @@ use super::plan::{
 use super::resolve::Plan;
 use super::run::standard_aws;
 use super::sample::Sample;
-use crate::migration::Census;
+use crate::migration::{Census, Need};
 use crate::store::DynamoTable;
 
 /// What was found, as `--json` prints it.
@@ -70,53 +70,72 @@ pub(super) async fn run(args: DoctorArgs) -> Result<Exit, Failure> {
             checks: &checks,
         })?;
     } else {
-        output::line(text(&diagnosis, &sample.census, &keys, &estimate, &checks, result))?;
+        output::line(text(&diagnosis, &sample.census, &keys, &estimate, &checks, worst))?;
     }
     Ok(exit)
 }
 
-/// The answer first, then why, then what was looked into.
+/// The answer first, then why, then what was looked into, the worst first.
 fn text(
     diagnosis: &Diagnosis,
     census: &Census,
     keys: &[KeyReport],
     estimate: &Estimate,
     checks: &[Check],
-    result: &str,
+    worst: Standing,
 ) -> String {
+    let ready = match worst {
+        Standing::Ok => "yes: a run would not be refused",
+        Standing::Warning => "yes: a run would not be refused; mind the warnings",
+        Standing::Unknown => "unknown: not everything could be found out",
+        Standing::Refused => "no: a run would be refused",
+    };
     let mut lines = vec![labelled("answer", &diagnosis.sentence)];
-    lines.extend(diagnosis.reasons.iter().map(|reason| labelled("why", reason)));
+    lines.extend(diagnosis.reasons.iter().map(|reason| labelled("", reason)));
+    lines.push(labelled("ready", ready));
     lines.push(String::new());
     let sampled = if census.whole { "all of the table" } else { "shares of the table with a confidence of 95 %" };
     lines.push(labelled("items", format!("{} looked at, {sampled}", census.items)));
     lines.extend(form_lines(census));
-    lines.extend(keys.iter().map(|key| labelled("key", in_words(key))));
-    lines.extend(plan::consumption(estimate));
+    lines.extend(keys.iter().map(|key| labelled("key", in_words(key, keys))));
+    if census.needs().keys().any(|need| *need != Need::Nothing) {
+        lines.extend(plan::consumption(estimate));
+    }
     lines.push(String::new());
     let mut sorted: Vec<&Check> = checks.iter().collect();
     sorted.sort_by_key(|check| std::cmp::Reverse(check.standing));
     for check in sorted {
-        lines.push(labelled(check.standing.name(), format!("{}: {}", check.about, check.detail)));
-        lines.extend(check.remedy.as_ref().map(|remedy| labelled("", format!("remedy: {remedy}"))));
+        let mut detail = check.detail.clone();
+        if check.standing == Standing::Ok {
+            // The whole ARN stands above.
+            for key in keys {
+                detail = detail.replace(&key.named, id(&key.named));
+            }
+        }
+        lines.push(labelled(check.standing.name(), format!("{}: {detail}", check.about)));
+        lines.extend(check.remedy.as_ref().map(|remedy| labelled("", format!("remedy: {}", remedy.replace('\n', INDENTED)))));
     }
-    lines.push(String::new());
-    lines.push(labelled(
-        "result",
-        match result {
-            "ready" => "ready: a run would not be refused",
-            "refused" => "a run would be refused",
-            _ => "not everything could be found out",
-        },
-    ));
     lines.join("\n")
 }
 
-fn in_words(key: &KeyReport) -> String {
+/// What of an ARN tells keys of one account and Region apart.
+fn id(arn: &str) -> &str {
+    arn.rsplit(':').next().unwrap_or(arn)
+}
+
+/// Where the text of a line goes on.
+const INDENTED: &str = "\n          ";
+
+fn in_words(key: &KeyReport, all: &[KeyReport]) -> String {
     let Some(facts) = &key.facts else { return format!("{}: unknown", key.named) };
-    let mut words = vec![facts.state.clone(), facts.spec.clone()];
+    let mut words = Vec::new();
     if facts.arn != key.named {
-        words.insert(0, format!("names {}", facts.arn));
+        words.push(format!("names {}", facts.arn));
+        if all.iter().any(|other| other.named == facts.arn) {
+            return format!("{}: {}", key.named, words.join(", "));
+        }
     }
+    words.extend([facts.state.clone(), facts.spec.clone()]);
     if facts.multi_region {
         words.push("multi-Region".to_owned());
     }
@@ -126,7 +145,7 @@ fn in_words(key: &KeyReport) -> String {
             None => "not rotated automatically".to_owned(),
         });
         words.push(match &rotation.last {
-            Some(last) => format!("new material {} times, last on {last}", rotation.rotations),
+            Some(last) => format!("new material {}, last on {last}", times(rotation.rotations)),
             None => "never got new material".to_owned(),
         });
     }
@@ -134,4 +153,9 @@ fn in_words(key: &KeyReport) -> String {
         words.push(format!("named by {}", key.aliases.join(", ")));
     }
     format!("{}: {}", key.named, words.join(", "))
+}
+
+/// A number of times in words.
+fn times(count: usize) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
