@@ -43,7 +43,7 @@ const PURE_FLOOR_MAX: u8 = 2;
 
 /// Crates that may be named in these files and folders only.
 const AT_HOME: [(&str, &[&str]); 8] = [
-    ("aws_sdk_", &["aws/", "store/dynamo", "keyring/kms", "keyring/secrets", "cli/demo", "local/"]),
+    ("aws_sdk_", &["aws/", "store/dynamo", "keyring/keystore", "keyring/kms", "keyring/secrets", "cli/demo", "local/"]),
     ("aws_config::", &["aws/", "cli/demo", "local/"]),
     ("rusqlite", &["store/sqlite", "local/"]),
     ("rayon", &["pipeline/"]),
@@ -207,7 +207,7 @@ fn what_is_out_of_place_is_named() {
         "cli/run.rs",
         "use aws_sdk_kms::Client;",
         &[
-            "cli/run.rs names aws_sdk_, which is at home in aws/, store/dynamo, keyring/kms, keyring/secrets, cli/demo, local/",
+            "cli/run.rs names aws_sdk_, which is at home in aws/, store/dynamo, keyring/keystore, keyring/kms, keyring/secrets, cli/demo, local/",
         ],
     );
     check("item/mod.rs", "/// As [`crate::store::Table`] says.\n#[cfg(test)]\nmod tests { use crate::cli; }", &[]);

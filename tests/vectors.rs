@@ -1,27 +1,30 @@
 //! The official decryption vectors of the AWS Database Encryption SDK for DynamoDB, read from the folder that the
 //! variable `RESEAL_VECTORS` names. Without it they are skipped, which the test says.
 //!
-//! Their keyring is hierarchical, which reseal does not have yet: the branch key is unwrapped here, so that the format is
-//! tested with the keys that AWS's own libraries made.
+//! Their keyring is hierarchical: the branch key under which AWS's own libraries made them is put into a key store on the
+//! embedded services, and reseal's keyring does the rest.
+#![cfg(feature = "local")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs)]
+
+mod client;
+#[allow(dead_code, reason = "the keyring's own tests need more of it")]
+mod keystore;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
-use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
-use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, Mac as _};
-use reseal::crypto::{EncryptionContext, Secret, WrappedRef};
+use keystore::{Services, Version};
 use reseal::format::dbesdk::{self, Inspection};
 use reseal::format::{Action, Schema, Unsigned};
 use reseal::item::{Item, KeyNames, Value, json};
+use reseal::keyring::{BranchKeyId, Hierarchy, KeepBranchKeys, Keyring as _};
 use serde_json::Value as Json;
-use sha2::Sha256;
 
-#[test]
-fn official_vectors() {
+#[tokio::test]
+async fn official_vectors() {
     let Ok(folder) = std::env::var("RESEAL_VECTORS") else {
         eprintln!("SKIPPED: RESEAL_VECTORS is not set; the official vectors were not tested");
         return;
@@ -31,12 +34,14 @@ fn official_vectors() {
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         serde_json::from_str(&text).unwrap()
     };
-    let branch_key = BranchKey::from_json(&read("dbesdk_keys.json")["keys"]["static-branch-key-1"]);
+    let services = Services::new().await;
+    let keyring = keyring(&services, &read("dbesdk_keys.json")["keys"]["static-branch-key-1"]).await;
     let mut counts = BTreeMap::<&str, usize>::new();
     for file in ["dbesdk_decrypt_java_32.json", "dbesdk_decrypt_dotnet_32.json"] {
         for (number, vector) in read(file)["tests"].as_object().unwrap() {
             let case = format!("{file} {number} ({})", vector["description"].as_str().unwrap());
-            let opened = open(&schema(&vector["config"]), &json::from_json(&vector["encrypted"]).unwrap(), &branch_key);
+            let item = json::from_json(&vector["encrypted"]).unwrap();
+            let opened = open(&schema(&vector["config"]), &item, &keyring).await;
             match vector["type"].as_str().unwrap() {
                 "positive-decrypt" => {
                     let expected = plaintext(&vector["plaintext"]);
@@ -53,6 +58,17 @@ fn official_vectors() {
         }
     }
     assert_eq!(counts, BTreeMap::from([("positive", 16), ("negative", 2)]));
+    assert_eq!(keyring.kms_requests(), 2, "ACTIVE and its version were loaded once");
+}
+
+/// A keyring over a key store that holds the branch key.
+async fn keyring(services: &Services, key: &Json) -> Hierarchy {
+    let text = |name: &str| key[name].as_str().unwrap();
+    let key = BASE64.decode(text("branchKey")).unwrap().try_into().unwrap();
+    let (id, uuid) = (text("key-id"), text("branchKeyVersion"));
+    services.activate(&Version { id, uuid, created: "2023-06-03T19:03:29.358Z", key }, &[]).await;
+    let keep = KeepBranchKeys { time_to_live: Duration::from_secs(600), most: 10 };
+    Hierarchy::new(services.store(services.strict()), BranchKeyId::Fixed(id.to_owned()), keep)
 }
 
 fn schema(config: &Json) -> Schema {
@@ -95,50 +111,20 @@ fn full(value: &Json) -> Json {
     }
 }
 
-fn open(schema: &Schema, item: &Item, branch_key: &BranchKey) -> Result<Item, Box<dyn std::error::Error>> {
+async fn open(schema: &Schema, item: &Item, keyring: &Hierarchy) -> Result<Item, Box<dyn std::error::Error>> {
     let Inspection::Sealed(sealed) = dbesdk::inspect(schema, item)? else {
         return Err("not sealed".into());
     };
     let wrapped = sealed.head.edks[0].wrapped().ok_or("nothing wrapped")?;
-    let recipient = sealed.head.edks[0].recipient();
-    assert_eq!(recipient.key, format!("{}/{}", branch_key.id, branch_key.version), "the recipient is the branch key");
-    let key = branch_key.unwrap(wrapped, &sealed.context)?;
+    assert!(keyring.accepts(wrapped), "it is the branch key's");
+    assert!(keyring.is_current(&[wrapped], &sealed.context).await?, "its version is ACTIVE");
+    let key = keyring.unwrap(wrapped, &sealed.context).await?;
     Ok(dbesdk::open(item, &sealed, 0, &key)?)
 }
 
-struct BranchKey {
-    id: String,
-    version: String,
-    key: Vec<u8>,
-}
-
-impl BranchKey {
-    fn from_json(key: &Json) -> Self {
-        let text = |name: &str| key[name].as_str().unwrap().to_owned();
-        Self { id: text("key-id"), version: text("branchKeyVersion"), key: BASE64.decode(text("branchKey")).unwrap() }
-    }
-
-    /// AWS Material Providers Library specification, `aws-kms-hierarchical-keyring.md`: salt, nonce, version, key.
-    fn unwrap(&self, found: WrappedRef<'_>, context: &EncryptionContext) -> Result<Secret, Box<dyn std::error::Error>> {
-        const ID: &[u8] = b"aws-kms-hierarchy";
-        assert_eq!((found.provider_id.as_bytes(), found.ciphertext.len()), (ID, 92));
-        let (salt, nonce, version) = (&found.ciphertext[..16], &found.ciphertext[16..28], &found.ciphertext[28..44]);
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key)?;
-        for part in [&1_u32.to_be_bytes(), ID, &[0], salt, &256_u32.to_be_bytes()] {
-            mac.update(part);
-        }
-        let cipher = Aes256Gcm::new_from_slice(&mac.finalize().into_bytes())?;
-        let aad = [ID, found.provider_info, version, &context.serialize().ok_or("context too long")?].concat();
-        let key = cipher
-            .decrypt(&Nonce::try_from(nonce)?, Payload { msg: &found.ciphertext[44..], aad: &aad })
-            .map_err(|_| "the branch key does not unwrap")?;
-        Ok(Secret::new(key.try_into().map_err(|_| "not 32 bytes")?))
-    }
-}
-
 /// The test can fail: a vector with one attribute changed does not open.
-#[test]
-fn a_changed_vector_does_not_open() {
+#[tokio::test]
+async fn a_changed_vector_does_not_open() {
     let Ok(folder) = std::env::var("RESEAL_VECTORS") else {
         eprintln!("SKIPPED: RESEAL_VECTORS is not set");
         return;
@@ -146,11 +132,12 @@ fn a_changed_vector_does_not_open() {
     let read = |name: &str| -> Json {
         serde_json::from_str(&std::fs::read_to_string(Path::new(&folder).join(name)).unwrap()).unwrap()
     };
-    let branch_key = BranchKey::from_json(&read("dbesdk_keys.json")["keys"]["static-branch-key-1"]);
+    let services = Services::new().await;
+    let keyring = keyring(&services, &read("dbesdk_keys.json")["keys"]["static-branch-key-1"]).await;
     let vector = &read("dbesdk_decrypt_java_32.json")["tests"]["1"];
     let mut item = json::from_json(&vector["encrypted"]).unwrap();
     let Some(Value::Binary(mut bytes)) = item.remove("Junk") else { panic!("encrypted") };
     *bytes.last_mut().unwrap() ^= 1;
     item.insert("Junk", Value::Binary(bytes));
-    assert!(open(&schema(&vector["config"]), &item, &branch_key).is_err());
+    assert!(open(&schema(&vector["config"]), &item, &keyring).await.is_err());
 }

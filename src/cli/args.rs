@@ -47,6 +47,9 @@ pub(super) enum Command {
     /// Look at, open or seal single items: DynamoDB JSON lines from standard input to standard output
     #[command(subcommand)]
     Item(ItemCommand),
+    /// Make and change the branch keys of hierarchical keyrings; without --execute show what would be done
+    #[command(subcommand, name = "keystore")]
+    KeyStore(KeyStoreCommand),
     /// Serve DynamoDB, DynamoDB Streams and KMS stand-ins on loopback until interrupted
     #[cfg(feature = "local")]
     Local(LocalArgs),
@@ -212,4 +215,117 @@ pub(super) struct ItemArgs {
     /// The job file
     #[arg(long, value_name = "FILE")]
     pub(super) job: PathBuf,
+}
+
+/// What to do with a key store.
+#[derive(Debug, Clone, Subcommand)]
+pub(super) enum KeyStoreCommand {
+    /// Make the table
+    Create(CreateKeyStoreArgs),
+    /// Make a branch key with its first version, and a beacon key
+    NewBranchKey(NewBranchKeyArgs),
+    /// Make a new version of a branch key, under which items are sealed from then on
+    Rotate(RotateArgs),
+    /// Move branch keys to another KMS key, all rows of each at once; touches no item of any table
+    Rewrap(RewrapArgs),
+    /// List branch keys, versions and the KMS keys behind them; never a key
+    Describe(DescribeArgs),
+}
+
+/// Which key store.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct KeyStoreArgs {
+    /// The key store's table
+    #[arg(long, value_name = "NAME")]
+    pub(super) table: String,
+    /// The key store's logical name, as its readers have it [default: the table's name]
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Arguments of `keystore create`.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct CreateKeyStoreArgs {
+    #[command(flatten)]
+    pub(super) store: KeyStoreArgs,
+    /// Make it
+    #[arg(long)]
+    pub(super) execute: bool,
+}
+
+/// Arguments of `keystore new-branch-key`.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct NewBranchKeyArgs {
+    #[command(flatten)]
+    pub(super) store: KeyStoreArgs,
+    /// The KMS key that wraps it
+    #[arg(long, value_name = "ARN")]
+    pub(super) kms_key_arn: String,
+    /// Its id, which takes a --context as well, as with AWS's libraries [default: a random UUID]
+    #[arg(long, value_name = "ID", requires = "context")]
+    pub(super) branch_key_id: Option<String>,
+    /// A pair that KMS authenticates with every row of it, and logs; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(super) context: Vec<String>,
+    /// Make it
+    #[arg(long)]
+    pub(super) execute: bool,
+}
+
+/// Arguments of `keystore rotate`.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct RotateArgs {
+    #[command(flatten)]
+    pub(super) store: KeyStoreArgs,
+    /// The KMS key that wraps the branch key
+    #[arg(long, value_name = "ARN")]
+    pub(super) kms_key_arn: String,
+    /// The branch key
+    #[arg(long, value_name = "ID")]
+    pub(super) branch_key_id: String,
+    /// Do it
+    #[arg(long)]
+    pub(super) execute: bool,
+}
+
+/// Arguments of `keystore rewrap`.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct RewrapArgs {
+    #[command(flatten)]
+    pub(super) store: KeyStoreArgs,
+    /// The KMS key that shall wrap the branch keys
+    #[arg(long, value_name = "ARN")]
+    pub(super) to_kms_key_arn: String,
+    /// How the key store's readers are configured. It has to be "discovery": those that are configured with one KMS key
+    /// refuse rows under another, and with that every item
+    #[arg(long, value_enum)]
+    pub(super) key_store_readers: Option<ReadersArg>,
+    /// This branch key only [default: all]
+    #[arg(long, value_name = "ID")]
+    pub(super) branch_key_id: Option<String>,
+    /// Do it
+    #[arg(long)]
+    pub(super) execute: bool,
+}
+
+/// How readers of a key store are configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReadersArg {
+    /// They take rows under one KMS key only
+    Strict,
+    /// They take whichever KMS key a row names
+    Discovery,
+}
+
+/// Arguments of `keystore describe`.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct DescribeArgs {
+    #[command(flatten)]
+    pub(super) store: KeyStoreArgs,
+    /// This branch key only
+    #[arg(long, value_name = "ID")]
+    pub(super) branch_key_id: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::io;
 use super::exit::Exit;
 use super::job::{JobError, KeySourceError, NotReady};
 use crate::aws::AwsConfigError;
-use crate::keyring::{KeyArnError, KeyRefused, KeyringError};
+use crate::keyring::{KeyArnError, KeyRefused, KeyStoreError, KeyringError};
 #[cfg(feature = "local")]
 use crate::local::LocalError;
 use crate::pipeline::RunError;
@@ -104,6 +104,7 @@ told_with_remedy! {
     JournalError => Fatal,
     KeyArnError => Usage,
     KeyRefused => Refused,
+    KeyStoreError => Refused,
     KeyringError => Fatal,
     LockError => Refused,
     OpenError => Refused,

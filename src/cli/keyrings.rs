@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use super::exit::Exit;
 use super::failure::Failure;
-use super::job::{KeySource, KeyringSettings};
+use super::job::{HierarchySettings, KeySource, KeyringSettings};
 use crate::aws::{Access, AwsConfig};
 use crate::crypto::RsaPadding;
-use crate::keyring::{KeyArn, Keyring, KmsDiscovery, KmsKeyring, KmsRsa, KmsRsaPadding, MultiKeyring, RawAes, RawRsa};
+use crate::keyring::{
+    Hierarchy, KeyArn, KeyStore, Keyring, KmsDiscovery, KmsKeyring, KmsRsa, KmsRsaPadding, MultiKeyring, RawAes, RawRsa,
+};
 
 /// What a keyring is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +47,13 @@ pub(super) async fn open(settings: &KeyringSettings, to: Use) -> Result<Arc<dyn 
         }
         KeyringSettings::AwsKmsDiscovery { filter, access } => {
             Arc::new(KmsDiscovery::new(&AwsConfig::load(access).await?, filter.clone()))
+        }
+        KeyringSettings::Hierarchy(settings) => {
+            let keyring = hierarchy(settings).await?;
+            if to.examined {
+                keyring.examine().await?;
+            }
+            Arc::new(keyring)
         }
         KeyringSettings::Multi(settings) => {
             let mut children = Vec::with_capacity(settings.len());
@@ -97,4 +106,12 @@ async fn kms_rsa(
 
 fn refused(key: &KeySource, error: &dyn std::error::Error) -> Failure {
     Failure::plain(Exit::Usage, format!("{key}: {error}"))
+}
+
+async fn hierarchy(settings: &HierarchySettings) -> Result<Hierarchy, Failure> {
+    let HierarchySettings { table, name, readers, branch_key, keep, access } = settings;
+    let tables = AwsConfig::load(access).await?;
+    let kms = AwsConfig::load(&settings.kms_access()).await?;
+    let store = KeyStore::new(&tables, &kms, table, name, readers.clone());
+    Ok(Hierarchy::new(store, branch_key.clone(), *keep))
 }

@@ -11,6 +11,7 @@ mod habits;
 mod item;
 pub mod job;
 mod keyrings;
+mod keystore;
 #[cfg(feature = "lambda")]
 pub mod lambda;
 #[cfg(feature = "local")]
@@ -64,6 +65,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Verify(args) => verify::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Item(command) => item::run(command).await,
+        Command::KeyStore(command) => keystore::run(command).await,
         #[cfg(feature = "local")]
         Command::Demo(args) => demo::run(args).await,
         #[cfg(feature = "local")]

@@ -3,6 +3,8 @@
 //! A keyring knows one thing: a 32-byte key, wrapped under an encryption context. It knows nothing of items or formats,
 //! never retries, and keeps to no budget: the pipeline does both, the same way for every keyring.
 
+mod hierarchy;
+mod keystore;
 mod kms;
 mod multi;
 mod raw;
@@ -13,6 +15,10 @@ use async_trait::async_trait;
 use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, WrappedRef};
 
+pub use hierarchy::{BranchKeyId, Hierarchy, KeepBranchKeys};
+pub use keystore::{
+    Created, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders, Moved, ROWS_MAX, RowFacts, RowProblem,
+};
 pub use kms::{
     DiscoveryFilter, KeyArn, KeyArnError, KeyFacts, KeyRefused, KmsDiscovery, KmsInquiry, KmsKeyring, KmsRsa,
     KmsRsaPadding, Rotation, WrappedUnder,

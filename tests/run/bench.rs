@@ -85,7 +85,11 @@ impl Ran {
 impl Bench {
     /// Stand-ins without a table.
     pub(crate) fn bare() -> Self {
-        let stand_ins = start(Options::default()).unwrap();
+        Self::on(Options::default())
+    }
+
+    fn on(options: Options) -> Self {
+        let stand_ins = start(options).unwrap();
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(stand_ins.region().to_owned()))
@@ -99,7 +103,11 @@ impl Bench {
 
     /// Stand-ins with a table of so many orders in plaintext, without index and TTL.
     pub(crate) async fn with(orders: usize) -> Self {
-        let bench = Self::bare();
+        Self::with_options(Options::default(), orders).await
+    }
+
+    pub(crate) async fn with_options(options: Options, orders: usize) -> Self {
+        let bench = Self::on(options);
         bench.create_table(None).await;
         let orders: Vec<Item> = (0..orders).map(order).collect();
         for chunk in orders.chunks(25) {

@@ -6,5 +6,6 @@ mod bench;
 mod doctor;
 mod progress;
 mod refusals;
+mod rotate;
 mod round_trip;
 mod stream;

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::hierarchy::{self, HierarchySettings};
 use super::key::KeySource;
 use super::refusal::{Fault, Refusal};
 use super::section::{At, Section};
 use crate::aws::Access;
 use crate::crypto::{RsaPadding, Suite};
+use crate::format::Schema;
 use crate::keyring::{DiscoveryFilter, KeyArn, KmsRsaPadding, Matching, Recipient, Wanted};
 
 /// The fields that a keyring of any type may have.
-pub(super) const FIELDS: [&str; 16] = [
+pub(super) const FIELDS: [&str; 25] = [
     "type",
     "namespace",
     "name",
@@ -26,6 +28,15 @@ pub(super) const FIELDS: [&str; 16] = [
     "region",
     "profile",
     "role_arn",
+    "key_store_table",
+    "key_store_name",
+    "kms_key_arn",
+    "key_store_readers",
+    "branch_key_id",
+    "branch_key_attribute",
+    "branch_keys",
+    "cache_seconds",
+    "cache_entries",
     GENERATOR,
     CHILDREN,
 ];
@@ -40,7 +51,8 @@ const AWS_KMS_RSA: &str = "aws-kms-rsa";
 const RAW_AES: &str = "raw-aes";
 const RAW_RSA: &str = "raw-rsa";
 const MULTI: &str = "multi";
-const TYPES: [&str; 7] = [AWS_KMS, AWS_KMS_MRK, AWS_KMS_DISCOVERY, AWS_KMS_RSA, RAW_AES, RAW_RSA, MULTI];
+const TYPES: [&str; 8] =
+    [AWS_KMS, AWS_KMS_MRK, AWS_KMS_DISCOVERY, AWS_KMS_RSA, RAW_AES, RAW_RSA, hierarchy::TYPE, MULTI];
 
 /// Where keys of any account are meant.
 const ANY_ACCOUNT: &str = "*";
@@ -97,6 +109,8 @@ pub enum KeyringSettings {
         /// How they are reached.
         access: Access,
     },
+    /// Branch keys of a key store.
+    Hierarchy(Box<HierarchySettings>),
     /// Several keyrings as one; the generator, if there is one, is the first.
     Multi(Vec<Self>),
 }
@@ -129,15 +143,16 @@ impl KeyringSettings {
             Self::AwsKms { key_arn, any_region, .. } => vec![kms(AWS_KMS, key_arn, *any_region)],
             Self::AwsKmsRsa { key_arn, .. } => vec![kms(AWS_KMS_RSA, key_arn, true)],
             Self::AwsKmsDiscovery { .. } => Vec::new(),
+            Self::Hierarchy(settings) => vec![settings.branch_key.recipient()],
             Self::Multi(children) => children.iter().flat_map(Self::recipients).collect(),
         }
     }
 
-    /// The KMS keys that it names.
+    /// The KMS keys that wrap and unwrap the keys of items themselves.
     #[must_use]
     pub fn kms_keys(&self) -> Vec<KmsKey<'_>> {
         match self {
-            Self::RawAes { .. } | Self::RawRsa { .. } | Self::AwsKmsDiscovery { .. } => Vec::new(),
+            Self::RawAes { .. } | Self::RawRsa { .. } | Self::AwsKmsDiscovery { .. } | Self::Hierarchy(_) => Vec::new(),
             Self::AwsKms { key_arn, any_region, access } => {
                 vec![KmsKey { key: key_arn, access, any_region: *any_region, rsa: None }]
             }
@@ -179,6 +194,7 @@ impl KeyringSettings {
                 let region = access.region.as_deref().unwrap_or("the default Region");
                 format!("{AWS_KMS} of {accounts} (partition {partition}, {region})")
             }
+            Self::Hierarchy(settings) => settings.in_words(),
             Self::Multi(children) => children.iter().map(Self::in_words).collect::<Vec<_>>().join(", "),
         }
     }
@@ -187,7 +203,8 @@ impl KeyringSettings {
     #[must_use]
     pub fn kms_requests(&self) -> (u32, u32) {
         match self {
-            Self::RawAes { .. } | Self::RawRsa { .. } => (0, 0),
+            // The hierarchical keyring asks KMS for its branch keys, once for many items.
+            Self::RawAes { .. } | Self::RawRsa { .. } | Self::Hierarchy(_) => (0, 0),
             Self::AwsKms { .. } => (1, 1),
             Self::AwsKmsRsa { .. } | Self::AwsKmsDiscovery { .. } => (1, 0),
             Self::Multi(children) => children.iter().map(Self::kms_requests).fold((0, 0), |sum, child| {
@@ -207,23 +224,23 @@ impl KeyringSettings {
         }
     }
 
-    pub(super) fn read(section: &Section<'_>, folder: &Path) -> Result<Self, Fault> {
+    pub(super) fn read(section: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Self, Fault> {
         let kind = section.required_text("type")?;
         if kind.value == MULTI {
-            Self::read_multi(section, folder)
+            Self::read_multi(section, folder, schema)
         } else {
-            Self::read_one(section, folder, &kind, &TYPES)
+            Self::read_one(section, (folder, schema), &kind, &TYPES)
         }
     }
 
-    fn read_multi(section: &Section<'_>, folder: &Path) -> Result<Self, Fault> {
+    fn read_multi(section: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Self, Fault> {
         only(section, MULTI, &["type", GENERATOR, CHILDREN])?;
         let generator = section.section(GENERATOR, &FIELDS)?;
         let sections = generator.into_iter().chain(section.sections(CHILDREN, &FIELDS)?);
         let (mut children, mut recipients) = (Vec::new(), Vec::<Wanted>::new());
         for section in sections {
             let kind = section.required_text("type")?;
-            let child = Self::read_one(&section, folder, &kind, &TYPES[..TYPES.len() - 1])?;
+            let child = Self::read_one(&section, (folder, schema), &kind, &TYPES[..TYPES.len() - 1])?;
             for wanted in child.recipients() {
                 let same = |other: &&Wanted| wanted.is(&other.recipient) || other.is(&wanted.recipient);
                 if let Some(other) = recipients.iter().find(same) {
@@ -243,7 +260,7 @@ impl KeyringSettings {
     /// A keyring of one of these types, none of which has others in it.
     fn read_one(
         section: &Section<'_>,
-        folder: &Path,
+        (folder, schema): (&Path, &Schema),
         kind: &At<String>,
         types: &[&'static str],
     ) -> Result<Self, Fault> {
@@ -280,6 +297,10 @@ impl KeyringSettings {
             AWS_KMS_DISCOVERY => {
                 own(AWS_KMS_DISCOVERY, &["partition", "accounts"])?;
                 Ok(Self::AwsKmsDiscovery { filter: filter(section)?, access: access(section, None)? })
+            }
+            hierarchy::TYPE => {
+                only(section, hierarchy::TYPE, &hierarchy::FIELDS)?;
+                HierarchySettings::read(section, schema).map(|settings| Self::Hierarchy(Box::new(settings)))
             }
             other => Err(Fault { refusal: Refusal::word(other, types), place: kind.place.clone() }),
         }

@@ -1,6 +1,7 @@
 //! The job file: one TOML document that says everything about a migration, read into a [`Job`] that cannot be wrong
 //! offline. What needs the table or a key to be judged (indexes, TTL, key state) is judged later.
 
+mod hierarchy;
 mod key;
 mod keyring;
 mod readiness;
@@ -17,6 +18,7 @@ use crate::crypto::Suite;
 use crate::format::Schema;
 use crate::migration::{self, Depth, OnMixed, Policy};
 
+pub use hierarchy::HierarchySettings;
 pub use key::{KeySource, KeySourceError};
 pub use keyring::{KeyringSettings, KmsKey};
 pub use readiness::{NotReady, Statements};
@@ -226,13 +228,14 @@ impl Job {
         let own_name = schema::table_name(&name)?;
         let logical_table = table.text("logical_name")?.map_or(own_name, |logical| logical.value);
         let schema = schema::read(root, &table, logical_table)?;
-        let target = target(root, folder)?;
+        let target = target(root, folder, &schema)?;
+        let source = source(root, &target, folder, &schema)?;
         Ok(Self {
             table: name.value,
             schema,
             statements: Statements::read(&table)?,
             acknowledged: acknowledged(&table)?,
-            source: source(root, &target, folder)?,
+            source,
             target,
             budget: budget(root)?,
         })
@@ -255,7 +258,7 @@ fn acknowledged(table: &Section<'_>) -> Result<Acknowledged, Fault> {
     Ok(acknowledged)
 }
 
-fn target(root: &Section<'_>, folder: &Path) -> Result<Target, Fault> {
+fn target(root: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Target, Fault> {
     let section = root.section("target", &TARGET)?.ok_or_else(|| root.missing("target"))?;
     let format = section.required_text("format")?;
     let suite = section.text("suite")?;
@@ -270,7 +273,7 @@ fn target(root: &Section<'_>, folder: &Path) -> Result<Target, Fault> {
                 keyring.ok_or_else(|| Fault { place: section.place().clone(), refusal: Refusal::NoTargetKeyring })?;
             let suite = suite.transpose()?.map_or(Suite::EcdsaP384, |suite| suite.value);
             let depth = depth.map(read_depth).transpose()?.unwrap_or_default();
-            let settings = KeyringSettings::read(&keyring, folder)?;
+            let settings = KeyringSettings::read(&keyring, folder, schema)?;
             match settings.demand_target(suite) {
                 Ok(()) => Ok(Target::Dbesdk { suite, keyring: settings, depth }),
                 Err(refusal) => Err(Fault { place: keyring.place().clone(), refusal }),
@@ -294,7 +297,7 @@ fn read_depth(depth: section::At<String>) -> Result<Depth, Fault> {
     Ok(depth?.value)
 }
 
-fn source(root: &Section<'_>, target: &Target, folder: &Path) -> Result<Source, Fault> {
+fn source(root: &Section<'_>, target: &Target, folder: &Path, schema: &Schema) -> Result<Source, Fault> {
     let back = *target == Target::Plaintext;
     let section = root.section("source", &SOURCE)?;
     let place = section.as_ref().map_or_else(|| root.missing("source").place, |section| section.place().clone());
@@ -323,7 +326,7 @@ fn source(root: &Section<'_>, target: &Target, folder: &Path) -> Result<Source, 
             source.on_mixed = on_mixed?.value;
         }
         for keyring in section.sections("keyrings", &keyring::FIELDS)? {
-            source.keyrings.push(KeyringSettings::read(&keyring, folder)?);
+            source.keyrings.push(KeyringSettings::read(&keyring, folder, schema)?);
         }
     }
     match (source.dbesdk, source.keyrings.is_empty()) {

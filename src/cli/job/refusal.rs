@@ -149,6 +149,23 @@ pub enum Refusal {
         /// The Region in the ARN.
         of_key: String,
     },
+    /// Neither one KMS key for the rows of a key store nor any.
+    #[error("a hierarchy keyring takes exactly one of kms_key_arn and key_store_readers")]
+    KeyStoreReaders,
+    /// A filter where one key is named.
+    #[error("kms_key_arn names the only key that is trusted, so there is nothing to filter")]
+    FilterOfOneKey,
+    /// Neither one branch key nor an attribute that names it.
+    #[error(
+        "a hierarchy keyring takes exactly one of branch_key_id and branch_key_attribute (branch_keys goes with it)"
+    )]
+    BranchKey,
+    /// An attribute that is not part of the encryption context.
+    #[error("the attribute \"{0}\" is not part of the encryption context, which is all that a keyring sees of an item")]
+    BranchKeyAttribute(String),
+    /// A cache that keeps nothing.
+    #[error("a cache of 0 would ask the key store for every item")]
+    NoCache,
     /// Nothing to encrypt with.
     #[error("the target format \"dbesdk\" needs a keyring")]
     NoTargetKeyring,
@@ -226,6 +243,19 @@ impl Refusal {
                 "write arn:aws:kms:REGION:ACCOUNT:key/ID, as `aws kms describe-key` prints it under Arn".to_owned()
             }
             Self::KeyRegion { .. } => "leave region out: it is the key's".to_owned(),
+            Self::KeyStoreReaders => {
+                "name one as your readers do: kms_key_arn = \"arn:...\", or key_store_readers = \"discovery\""
+                    .to_owned()
+            }
+            Self::FilterOfOneKey => "leave partition and accounts out".to_owned(),
+            Self::BranchKey => {
+                "write branch_key_id for one branch key for all items, or branch_key_attribute for one for each tenant"
+                    .to_owned()
+            }
+            Self::BranchKeyAttribute(name) => {
+                format!("make {name:?} SIGN_AND_INCLUDE_IN_ENCRYPTION_CONTEXT, or name a key attribute")
+            }
+            Self::NoCache => "leave the field out, or write 1 or more".to_owned(),
             Self::NoTargetKeyring => "add target.keyring".to_owned(),
             Self::PlaintextTarget => {
                 "leave it out; keyrings that open the items stand under source.keyrings".to_owned()

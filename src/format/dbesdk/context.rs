@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::value::{self, ValueError};
 use crate::crypto::EncryptionContext;
 use crate::format::Schema;
-use crate::item::{KeyError, Value};
+use crate::item::{KeyError, Number, Value};
 
 /// The pair that holds the public key which verifies the item's signature: a compressed point in Base64.
 pub(super) const PUBLIC_KEY: &str = "aws-crypto-public-key";
@@ -140,6 +140,34 @@ fn binary(name: &str, value: &Value) -> Result<String, ContextError> {
     Ok(BASE64.encode(bytes))
 }
 
+/// The value of an attribute that a context holds: of a key, or of one that is included in it. `None` if it holds none of
+/// this name, or the context was made otherwise.
+#[must_use]
+pub fn attribute(context: &EncryptionContext, name: &str) -> Option<Value> {
+    let key = format!("{ATTRIBUTE}{name}");
+    let text = context.get(&key)?;
+    let letter = match context.get(LEGEND) {
+        Some(legend) => {
+            let attributes = context.iter().filter(|(key, _)| key.starts_with(ATTRIBUTE));
+            let place = attributes.map(|(key, _)| key).position(|other| other == key)?;
+            *legend.as_bytes().get(place)?
+        }
+        None => b'B',
+    };
+    match (letter, text) {
+        (b'S', text) => Some(Value::String(text.to_owned())),
+        (b'N', text) => Some(Value::Number(Number::parse(text).ok()?)),
+        (b'L', "null") => Some(Value::Null),
+        (b'L', text) => Some(Value::Bool(text.parse().ok()?)),
+        (b'B', text) => {
+            let mut bytes = BASE64.decode(text).ok()?;
+            let id = *bytes.first_chunk()?;
+            value::read(id, bytes.split_off(value::TYPE_ID_BYTES)).ok()
+        }
+        _ => None,
+    }
+}
+
 /// A public key as the context holds it.
 pub(super) fn public_key_text(point: &[u8]) -> String {
     BASE64.encode(point)
@@ -154,7 +182,7 @@ pub(super) fn public_key<const N: usize>(context: &EncryptionContext) -> Option<
 mod tests {
     use super::*;
     use crate::format::Unsigned;
-    use crate::item::{Item, KeyNames, Number};
+    use crate::item::{Item, KeyNames};
 
     fn schema() -> Schema {
         Schema {

@@ -26,7 +26,7 @@ mod rewrap;
 mod seal;
 pub mod value;
 
-pub use context::ContextError;
+pub use context::{ContextError, attribute};
 pub use head::{EncryptedDataKey, Head, HeadError, MESSAGE_ID_BYTES};
 pub use inspect::{InspectError, Inspection, Mixed, Sealed, encrypts_the_same, inspect, looks_encrypted, matches, version};
 pub use open::{OpenError, authenticate, open};
