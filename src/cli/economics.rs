@@ -22,10 +22,7 @@ const USD_PER_WRITE_UNIT: f64 = 0.625 / 1e6;
 /// together (KMS developer guide, "Request quotas"): Regions by name, then everywhere else.
 const KMS_QUOTAS: [(u32, &[&str]); 2] = [
     (100_000, &["us-east-1", "us-west-2", "eu-west-1"]),
-    (
-        20_000,
-        &["us-east-2", "ap-southeast-1", "ap-southeast-2", "ap-northeast-1", "eu-central-1", "eu-west-2"],
-    ),
+    (20_000, &["us-east-2", "ap-southeast-1", "ap-southeast-2", "ap-northeast-1", "eu-central-1", "eu-west-2"]),
 ];
 const KMS_QUOTA: u32 = 10_000;
 /// The same with RSA keys, in every Region.
@@ -105,7 +102,8 @@ pub(super) fn estimate(plan: &Plan, census: &Census, requests: PerItem, quota: u
     let rewritten = items * share(census.plaintext + census.sealed, census.items);
     let opened = items * share(census.sealed, census.items);
     let write_units = rewritten * per_item;
-    let (kms_requests_to_open, kms_requests_to_seal) = (opened * f64::from(requests.open), rewritten * f64::from(requests.seal));
+    let (kms_requests_to_open, kms_requests_to_seal) =
+        (opened * f64::from(requests.open), rewritten * f64::from(requests.seal));
     let kms_requests = kms_requests_to_open + kms_requests_to_seal;
 
     let time = |units: f64, rate: Option<NonZeroU32>| rate.map_or(0.0, |rate| units / f64::from(rate.get()));
@@ -135,5 +133,105 @@ pub(super) fn estimate(plan: &Plan, census: &Census, requests: PerItem, quota: u
         dynamodb_usd: matches!(plan.facts.capacity, Capacity::OnDemand { .. })
             .then_some(read_units * USD_PER_READ_UNIT + write_units * copies * USD_PER_WRITE_UNIT),
         hierarchy_saves: (saved.usd >= WORTH_USD || saved.seconds >= WORTH_SECONDS).then_some(saved),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cli::job::Job;
+    use crate::store::{Known, TableFacts};
+
+    const JOB: &str = r#"version = 1
+[table]
+name = "customers"
+partition_key = "id"
+[attributes]
+id = "SIGN_ONLY"
+[source]
+formats = ["plaintext", "dbesdk"]
+[target]
+format = "dbesdk"
+keyring = { type = "aws-kms", key_arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd" }
+[budget]
+read_units_per_second = 1000
+write_units_per_second = 10000
+kms_requests_per_second = 500
+"#;
+
+    fn plan(keyring: Option<&str>, items: u64, capacity: Capacity) -> Plan {
+        let kms = r#"{ type = "aws-kms", key_arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd" }"#;
+        let text = keyring.map_or_else(|| JOB.to_owned(), |keyring| JOB.replace(kms, keyring));
+        let facts = TableFacts {
+            arn: "arn:aws:dynamodb:eu-central-1:111122223333:table/customers".to_owned(),
+            name: "customers".to_owned(),
+            id: None,
+            status: "ACTIVE".to_owned(),
+            keys: Vec::new(),
+            key_types: Vec::new(),
+            items,
+            bytes: items * 1024,
+            indexes: Vec::new(),
+            ttl: Known::Known(None),
+            stream: None,
+            capacity,
+            replicas: Vec::new(),
+            replication: None,
+            point_in_time_recovery: Known::Known(true),
+            deletion_protection: true,
+        };
+        Plan::of(Job::parse(&text, Path::new("job.toml")).unwrap(), facts)
+    }
+
+    const ON_DEMAND: Capacity = Capacity::OnDemand { read_max: None, write_max: None };
+
+    #[track_caller]
+    fn close(found: f64, expected: f64) {
+        assert!((found - expected).abs() <= expected.abs() * 1e-9, "{found} is not {expected}");
+    }
+
+    #[test]
+    fn two_requests_for_each_sealed_item_and_one_for_each_in_plaintext() {
+        let census = Census { items: 100, sealed: 25, plaintext: 50, current: 25, ..Census::default() };
+        let plan = plan(None, 100_000_000, ON_DEMAND);
+        let found = plan.estimate(&census);
+        close(found.kms_requests_to_open, 25e6);
+        close(found.kms_requests_to_seal, 75e6);
+        close(found.kms_requests_to_verify, 100e6);
+        close(found.kms_usd, 300.0);
+        close(found.kms_seconds, 200_000.0);
+        // Frankfurt: 20 000 requests per second.
+        close(found.kms_seconds_at_quota, 5000.0);
+        // Two passes of 25 million read units, and a write of each item that is not at target.
+        close(found.dynamodb_usd.unwrap(), 50.0 * 0.125 + 75.0 * 0.625);
+        close(found.seconds, 200_000.0 + 25_000.0);
+        let saved = found.hierarchy_saves.unwrap();
+        close(saved.kms_requests, 75e6);
+        close(saved.usd, 225.0);
+        close(saved.seconds, 150_000.0);
+    }
+
+    #[test]
+    fn what_costs_nothing_saves_nothing() {
+        let census = Census { items: 100, plaintext: 100, ..Census::default() };
+        let raw = r#"{ type = "raw-aes", namespace = "acme", name = "k1", key_env = "K1" }"#;
+        let found = plan(Some(raw), 100_000_000, Capacity::Provisioned { read: 1, write: 1 }).estimate(&census);
+        close(found.kms_requests, 0.0);
+        close(found.kms_usd, 0.0);
+        assert_eq!((found.dynamodb_usd, found.hierarchy_saves), (None, None));
+        // And what costs a few cents is not worth a word.
+        let few = plan(None, 1000, ON_DEMAND).estimate(&census);
+        close(few.kms_requests, 1000.0);
+        assert_eq!(few.hierarchy_saves, None);
+    }
+
+    #[test]
+    fn quotas_as_documented() {
+        let cases = [("us-east-1", 100_000), ("eu-central-1", 20_000), ("eu-north-1", 10_000)];
+        for (region, expected) in cases {
+            assert_eq!((kms_quota(region, false), kms_quota(region, true)), (expected, 1000));
+        }
     }
 }

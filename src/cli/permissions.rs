@@ -84,11 +84,7 @@ struct Question {
 ///
 /// # Errors
 /// [`Failure`] when the AWS configuration does not serve.
-pub(super) async fn ask(
-    job: &Job,
-    sample: &Sample,
-    thoroughness: Thoroughness,
-) -> Result<Vec<Permission>, Failure> {
+pub(super) async fn ask(job: &Job, sample: &Sample, thoroughness: Thoroughness) -> Result<Vec<Permission>, Failure> {
     let mut permissions: Vec<Permission> = Vec::new();
     for question in questions(job, sample).await? {
         let Question { operation, key, access, .. } = &question;

@@ -46,11 +46,16 @@ impl Plan {
             StoreClass::Denied | StoreClass::Fatal | StoreClass::Item => Failure::plain(Exit::Refused, error),
             _ => error.into(),
         })?;
+        Ok(Self::of(job, facts))
+    }
+
+    /// Holds a job against what is known of its table.
+    pub(super) fn of(job: Job, facts: TableFacts) -> Self {
         let findings = preflight::examine(&job, &facts);
         let policy = job.policy();
         let settings = settings(&job, &facts);
         let fingerprint = fingerprint(&job, &facts);
-        Ok(Self { job, facts, findings, policy, settings, fingerprint })
+        Self { job, facts, findings, policy, settings, fingerprint }
     }
 
     /// What the whole table would cost.
@@ -67,7 +72,8 @@ impl Plan {
 
     /// The lowest of the documented quotas that the job's KMS keys share: requests per second.
     pub(super) fn kms_quota(&self) -> u32 {
-        let quotas = self.job.kms_keys().into_iter().map(|key| economics::kms_quota(key.key.region(), key.rsa.is_some()));
+        let quotas =
+            self.job.kms_keys().into_iter().map(|key| economics::kms_quota(key.key.region(), key.rsa.is_some()));
         quotas.min().unwrap_or(u32::MAX)
     }
 

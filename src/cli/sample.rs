@@ -6,15 +6,18 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::resolve::Plan;
 use crate::crypto::{EncryptionContext, Recipient};
-use crate::format::dbesdk::{self, FOOT, HEAD, Inspection};
+use crate::format::dbesdk::{self, EncryptedDataKey, FOOT, HEAD, Inspection, Sealed};
 use crate::item::{Item, Key};
-use crate::migration::{Census, Policy};
+use crate::keyring::Keyring;
+use crate::migration::{Census, Form, Need, Policy};
 use crate::store::{Scan, StoreClass, Table};
 
 /// Segments that are looked into, spread over the table.
 const SEGMENTS: u32 = 4;
 /// Items of a page that serve as examples: of more than one, because a policy may deny a key for some items only.
 const EXAMPLES: usize = 2;
+/// Forms about which a keyring is asked: each may be another branch key.
+const FORMS_ASKED_MAX: usize = 20;
 
 /// What was seen of a table.
 #[derive(Default)]
@@ -25,6 +28,8 @@ pub(super) struct Sample {
     pub(super) contexts: Vec<EncryptionContext>,
     /// Wrapped keys of some items, with the context that each is bound to, by whom they are for.
     pub(super) wrapped: BTreeMap<Recipient, Vec<(Vec<u8>, EncryptionContext)>>,
+    /// An item of each form that is at target by its bytes.
+    pub(super) current: BTreeMap<Form, Box<Sealed>>,
     /// The keys of some items, and their sizes in bytes.
     pub(super) items: Vec<(Key, usize)>,
 }
@@ -72,6 +77,9 @@ impl Sample {
         let mut taken: BTreeMap<Recipient, usize> = BTreeMap::new();
         for item in items {
             let Ok(Inspection::Sealed(sealed)) = dbesdk::inspect(&policy.schema, item) else { continue };
+            if let Some(form) = Form::of(policy, item).filter(|form| form.need == Need::Nothing) {
+                self.current.entry(form).or_insert_with(|| sealed.clone());
+            }
             for edk in &sealed.head.edks {
                 let (recipient, Some(wrapped)) = (edk.recipient(), edk.wrapped()) else { continue };
                 let taken = taken.entry(recipient.clone()).or_default();
@@ -80,6 +88,20 @@ impl Sample {
                     let example = (wrapped.ciphertext.to_vec(), sealed.context.clone());
                     self.wrapped.entry(recipient).or_default().push(example);
                 }
+            }
+        }
+    }
+
+    /// Asks the target's keyring about what is at target by its bytes, where it knows more than these: an older version of
+    /// a branch key. What it does not say stays as it is.
+    pub(super) async fn look_deeper(&mut self, target: &dyn Keyring) {
+        if !target.looks_deeper() {
+            return;
+        }
+        for (form, sealed) in self.current.iter().take(FORMS_ASKED_MAX) {
+            let found: Vec<_> = sealed.head.edks.iter().filter_map(EncryptedDataKey::wrapped).collect();
+            if matches!(target.is_current(&found, &sealed.context).await, Ok(false)) {
+                self.census.is_not_current(form);
             }
         }
     }

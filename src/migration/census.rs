@@ -162,6 +162,15 @@ impl Census {
         }
     }
 
+    /// Items of this form are at target by their bytes, and a keyring that knows more says that they are not: they have to
+    /// be wrapped anew at least.
+    pub fn is_not_current(&mut self, form: &Form) {
+        let Some(items) = self.forms.remove(form) else { return };
+        self.current -= items.min(self.current);
+        self.sealed += items;
+        *self.forms.entry(Form { need: Need::Rewrap, ..form.clone() }).or_default() += items;
+    }
+
     /// What share of the table so many items of the sample stand for.
     #[must_use]
     pub fn share(&self, items: u64) -> Share {
@@ -199,7 +208,8 @@ impl Census {
 
 impl Form {
     /// The form of an item; `None` when it is damaged, or somebody wrote into it.
-    fn of(policy: &Policy, item: &Item) -> Option<Self> {
+    #[must_use]
+    pub fn of(policy: &Policy, item: &Item) -> Option<Self> {
         let plaintext_wanted = policy.target == Target::Plaintext;
         Some(match dbesdk::inspect(&policy.schema, item).ok()? {
             Inspection::Plaintext if plaintext_wanted => Self { need: Need::Nothing, sealed: None },

@@ -28,7 +28,8 @@ impl Said {
     #[track_caller]
     fn expect(&self, answer: &str, code: i32, texts: &[&str]) {
         self.words.expect(code, texts);
-        let result = [(0, "ready"), (1, "unknown"), (3, "refused")].into_iter().find(|(exit, _)| *exit == code).unwrap();
+        let result =
+            [(0, "ready"), (1, "unknown"), (3, "refused")].into_iter().find(|(exit, _)| *exit == code).unwrap();
         assert_eq!((&self.json["answer"], &self.json["result"]), (&json!(answer), &json!(result.1)), "{}", self.json);
         assert!(self.words.out.starts_with("answer "), "{}", self.words.out);
     }
@@ -154,7 +155,11 @@ async fn items_are_under_another_key() {
     // And one that the job does not name: its items would fail, and the run would not be refused for it.
     bench.job(&[(RAW, &kms(&new)), ("formats = [\"plaintext\"]", "formats = [\"plaintext\", \"dbesdk\"]")]);
     let said = bench.doctor("").await;
-    said.expect("rewrap", 0, &[&format!("6 of 6 items of the sample can be opened with {old}, which the job does not name")]);
+    said.expect(
+        "rewrap",
+        0,
+        &[&format!("6 of 6 items of the sample can be opened with {old}, which the job does not name")],
+    );
     // Other attributes are encrypted: the ciphertexts cannot stay.
     bench.job_from(&old, &new, &[("status = \"SIGN_ONLY\"", "status = \"ENCRYPT_AND_SIGN\"")]);
     let said = bench.doctor("").await;
@@ -188,7 +193,8 @@ async fn formats_are_mixed() {
             "for 2 items, which have another algorithm suite than the target, rewrap would be enough",
         ],
     );
-    let needs: Vec<_> = said.json["forms"].as_array().unwrap().iter().map(|form| (&form["need"], &form["items"])).collect();
+    let needs: Vec<_> =
+        said.json["forms"].as_array().unwrap().iter().map(|form| (&form["need"], &form["items"])).collect();
     let expected = [(json!("nothing"), json!(3)), (json!("rewrap"), json!(2)), (json!("encrypt"), json!(1))];
     assert_eq!(needs, expected.each_ref().map(|(need, items)| (need, items)));
     // All in plaintext is the beginning, not a mixture.
@@ -209,7 +215,11 @@ async fn a_permission_is_denied() {
         local.deny(Denial { operation: Some(operation.to_owned()), ..Denial::default() }).unwrap();
         let said = bench.doctor("").await;
         let denied = format!("permission: kms:{operation} on {arn}: {operation}: AccessDeniedException");
-        said.expect("nothing", 3, &[&denied, &format!("remedy: allow kms:{operation} on the key"), "ready     no: a run would be refused"]);
+        said.expect(
+            "nothing",
+            3,
+            &[&denied, &format!("remedy: allow kms:{operation} on the key"), "ready     no: a run would be refused"],
+        );
         assert_eq!(said.checks("refused").len(), 1, "{}", said.json);
         local.allow_all();
     }

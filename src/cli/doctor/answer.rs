@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::keys::{KeyReport, NamedBy};
-use crate::crypto::Recipient;
+use super::stores::StoreReport;
+use crate::crypto::{Matching, Recipient};
 use crate::format::dbesdk;
 use crate::migration::{Census, Depth, Need, Policy, Target};
 
@@ -17,6 +18,8 @@ pub(super) enum Answer {
     AliasMoved,
     /// Nothing, although the key has new material.
     KeyRotated,
+    /// The rows of the key store wrapped anew.
+    KeystoreRewrap,
     /// The items' data keys wrapped anew.
     Rewrap,
     /// The items sealed anew.
@@ -49,12 +52,14 @@ const DOES_NOT_REVOKE: &str = "rewrap does not revoke: each item keeps its data 
                                \"reencrypt\"";
 
 /// What the sample and the keys of a job say.
-pub(super) fn diagnose(policy: &Policy, census: &Census, keys: &[KeyReport]) -> Diagnosis {
+pub(super) fn diagnose(policy: &Policy, census: &Census, keys: &[KeyReport], stores: &[StoreReport]) -> Diagnosis {
     let needs = census.needs();
     let items = |need| needs.get(&need).copied().unwrap_or(0);
     let [rewrap, reencrypt, encrypt, decrypt] =
         [Need::Rewrap, Need::Reencrypt, Need::Encrypt, Need::Decrypt].map(items);
-    let moved: Vec<(&str, &str)> = keys.iter().filter_map(|key| moved(policy, census, key)).collect();
+    // An alias of the key behind a key store says nothing of items.
+    let of_items = keys.iter().filter(|_| stores.is_empty());
+    let moved: Vec<(&str, &str)> = of_items.clone().filter_map(|key| moved(policy, census, key)).collect();
     let depth = match (rewrap, reencrypt) {
         (_, 1..) => Depth::Reencrypt.name(),
         (1.., 0) => Depth::Rewrap.name(),
@@ -74,10 +79,8 @@ pub(super) fn diagnose(policy: &Policy, census: &Census, keys: &[KeyReport]) -> 
         (Answer::AliasMoved, alias_moved(policy, alias, key, depth))
     } else {
         match (rewrap, reencrypt, encrypt) {
-            (0, 0, 0) => at_target(keys, census),
-            (0, 0, _) => {
-                (Answer::Encrypt, format!("encrypt: {encrypt} of {} items are in plaintext", census.items))
-            }
+            (0, 0, 0) => keystore_rewrap(keys, stores).unwrap_or_else(|| at_target(keys, census)),
+            (0, 0, _) => (Answer::Encrypt, format!("encrypt: {encrypt} of {} items are in plaintext", census.items)),
             (_, 0, 0) => (
                 Answer::Rewrap,
                 format!(
@@ -103,7 +106,7 @@ pub(super) fn diagnose(policy: &Policy, census: &Census, keys: &[KeyReport]) -> 
         }
     };
     reasons.extend(why(policy, census, (rewrap, reencrypt), answer));
-    reasons.extend(keys.iter().filter_map(|key| same_key(policy, census, key)));
+    reasons.extend(of_items.filter_map(|key| same_key(policy, census, key)));
     Diagnosis { answer, depth, sentence, reasons }
 }
 
@@ -129,10 +132,26 @@ fn at_target(keys: &[KeyReport], census: &Census) -> (Answer, String) {
     }
 }
 
+/// Rows of a key store are under another KMS key than the job says, or than an alias names.
+fn keystore_rewrap(keys: &[KeyReport], stores: &[StoreReport]) -> Option<(Answer, String)> {
+    stores.iter().find_map(|store| {
+        let wanted = store.kms_key.as_deref().or_else(|| keys.iter().find_map(alias_of))?;
+        let elsewhere: u64 = store.rows.iter().filter(|(key, _)| *key != wanted).map(|(_, rows)| rows).sum();
+        let sentence = format!(
+            "keystore rewrap: {elsewhere} rows of the key store {} are under another KMS key than {wanted}; `reseal keystore \
+             rewrap` moves them, and no item is touched. Its readers must take the KMS key from the rows \
+             (key_store_readers = \"discovery\") before",
+            store.table
+        );
+        (elsewhere > 0).then_some((Answer::KeystoreRewrap, sentence))
+    })
+}
+
 /// The alias and the key that it names, if items or the job name another KMS key.
 fn moved<'a>(policy: &Policy, census: &Census, key: &'a KeyReport) -> Option<(&'a str, &'a str)> {
     let named = alias_of(key)?;
-    let elsewhere = census.recipients().keys().any(|found| found.provider == AWS_KMS && !same(policy, &found.key, named));
+    let elsewhere =
+        census.recipients().keys().any(|found| found.provider == AWS_KMS && !same(policy, &found.key, named));
     (elsewhere || !is_target(policy, named)).then_some((key.named.as_str(), named))
 }
 
@@ -184,9 +203,7 @@ fn same_key(policy: &Policy, census: &Census, key: &KeyReport) -> Option<String>
 fn why(policy: &Policy, census: &Census, (rewrap, reencrypt): (u64, u64), answer: Answer) -> Vec<String> {
     let mut reasons = Vec::new();
     if reencrypt > 0 && answer != Answer::Decrypt {
-        reasons.push(
-            "rewrap is not enough for these: it leaves every attribute as it is, encrypted or not".to_owned(),
-        );
+        reasons.push("rewrap is not enough for these: it leaves every attribute as it is, encrypted or not".to_owned());
     }
     if rewrap > 0 && answer != Answer::Decrypt {
         if answer == Answer::Reencrypt {
@@ -215,12 +232,8 @@ fn differences(policy: &Policy, census: &Census) -> String {
     let Target::Dbesdk { suite, recipients } = &policy.target else { return String::new() };
     let version = dbesdk::version(&policy.schema);
     let mut differences = Vec::new();
-    let stale: Vec<_> = census
-        .forms
-        .keys()
-        .filter(|form| form.need == Need::Rewrap)
-        .filter_map(|form| form.sealed.as_ref())
-        .collect();
+    let stale: Vec<_> =
+        census.forms.keys().filter(|form| form.need == Need::Rewrap).filter_map(|form| form.sealed.as_ref()).collect();
     let other_key = |found: &[Recipient]| {
         found.len() != recipients.len() || !recipients.iter().all(|wanted| found.iter().any(|found| wanted.is(found)))
     };
@@ -235,7 +248,8 @@ fn differences(policy: &Policy, census: &Census) -> String {
     }
     if differences.is_empty() {
         // Nothing else is left in which they can differ.
-        differences.push("list of signed attributes");
+        let provider = recipients.iter().any(|wanted| wanted.matching == Matching::Provider);
+        differences.push(if provider { "branch key, or version of it," } else { "action of signed attributes" });
     }
     differences.join(" or ")
 }

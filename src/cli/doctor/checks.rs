@@ -15,8 +15,11 @@ use crate::cli::keyrings::{self, Use};
 use crate::cli::permissions::{self, Operation, Permission, Thoroughness};
 use crate::cli::resolve::Plan;
 use crate::cli::sample::Sample;
+use crate::keyring::Keyring;
 use crate::pipeline::{self, Event, Observer, Ports, RunError};
 use crate::store::{DynamoShards, DynamoTable, Known, StoreClass, StreamFacts, Via};
+
+const TARGET: &str = "target";
 
 /// How a check came out; the worst last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -92,7 +95,6 @@ pub(super) async fn all(
     checks.extend(stream(plan, config).await);
     checks.push(readiness(plan));
     checks.extend(items(sample));
-    checks.extend(job_keys(plan).await?);
     checks.extend(keys.iter().filter_map(|key| found_key(key, sample)));
     checks.extend(keys.iter().flat_map(untold));
     let permissions = permissions::ask(&plan.job, sample, Thoroughness::EveryExample).await?;
@@ -158,21 +160,27 @@ fn items(sample: &Sample) -> Vec<Check> {
     refused.collect()
 }
 
-/// The keys of the job: whether they are there, and fit.
-async fn job_keys(plan: &Plan) -> Result<Vec<Check>, Failure> {
+/// The keyrings of the job, whether their keys are there and fit; and the target's, if it does.
+///
+/// # Errors
+/// [`Failure`] when nobody reads any more.
+pub(super) async fn keyrings(plan: &Plan) -> Result<(Vec<Check>, Option<Arc<dyn Keyring>>), Failure> {
     let target = match &plan.job.target {
         Target::Plaintext => None,
-        Target::Dbesdk { keyring, .. } => Some(("target", keyring)),
+        Target::Dbesdk { keyring, .. } => Some((TARGET, keyring)),
     };
     let sources = plan.job.source.keyrings.iter().map(|keyring| ("source", keyring));
-    let mut checks = Vec::new();
+    let (mut checks, mut opened) = (Vec::new(), None);
     for (role, settings) in target.into_iter().chain(sources) {
-        checks.push(match keyrings::open(settings, Use { wraps: role == "target", examined: true }).await {
-            Ok(_) => Check::ok("key", format!("{role} {}: can be used", settings.in_words())),
+        checks.push(match keyrings::open(settings, Use { wraps: role == TARGET, examined: true }).await {
+            Ok(keyring) => {
+                opened = opened.or((role == TARGET).then_some(keyring));
+                Check::ok("key", format!("{role} {}: can be used", settings.in_words()))
+            }
             Err(failure) => Check::of_failure("key", failure)?,
         });
     }
-    Ok(checks)
+    Ok((checks, opened))
 }
 
 /// A key that items name and the job does not.
@@ -193,7 +201,8 @@ fn found_key(key: &KeyReport, sample: &Sample) -> Option<Check> {
 
 fn untold(key: &KeyReport) -> Vec<Check> {
     // Whether the job can do without the key itself is said elsewhere; an alias was asked for.
-    let standing = if key.named_by == NamedBy::Alias && key.facts.is_none() { Standing::Unknown } else { Standing::Warning };
+    let standing =
+        if key.named_by == NamedBy::Alias && key.facts.is_none() { Standing::Unknown } else { Standing::Warning };
     let told = |why: &String| Check::new("key", standing, format!("{}: {why}", key.named));
     key.unknown.iter().map(told).collect()
 }
@@ -209,7 +218,8 @@ fn permission(permission: &Permission) -> Check {
         _ if *asked == 0 => Check::ok("permission", format!("{what}: not asked, there is no item to ask for")),
         (Some(refusal), _) => {
             // What a keyring says of a refusal ends in the remedy.
-            let (problem, remedy) = refusal.problem.rsplit_once("; ").unwrap_or((&refusal.problem, "see the key's policy"));
+            let (problem, remedy) =
+                refusal.problem.rsplit_once("; ").unwrap_or((&refusal.problem, "see the key's policy"));
             if permission.is_refused() {
                 return Check::new("permission", Standing::Refused, format!("{what}: {problem}")).remedy(remedy);
             }
@@ -240,7 +250,10 @@ fn quota(plan: &Plan) -> Option<Check> {
 }
 
 fn not_probed() -> Check {
-    Check::ok("conditions", "not probed: --write-probe asks for a write whose condition cannot hold, as every run does first")
+    Check::ok(
+        "conditions",
+        "not probed: --write-probe asks for a write whose condition cannot hold, as every run does first",
+    )
 }
 
 /// Proves the ground as a run does.
@@ -251,9 +264,10 @@ async fn probe(plan: &Plan, config: &AwsConfig, sample: &Sample) -> Check {
     let policy = Arc::new(plan.policy.clone());
     match pipeline::prove_ground(ports, policy, plan.settings.clone(), &sample.items).await {
         Ok(Some(Via::Batch)) => Check::ok("conditions", "honoured, in batches (dynamodb:PartiQLUpdate)"),
-        Ok(Some(Via::Single)) => {
-            Check::ok("conditions", "honoured, one item per request (dynamodb:UpdateItem; PartiQLUpdate is not allowed)")
-        }
+        Ok(Some(Via::Single)) => Check::ok(
+            "conditions",
+            "honoured, one item per request (dynamodb:UpdateItem; PartiQLUpdate is not allowed)",
+        ),
         Ok(None) => Check::ok("conditions", "not probed: there is no item"),
         Err(error) => {
             let refused = match &error {

@@ -1,9 +1,11 @@
-//! What KMS says of the keys that matter: those of the job, those that items name, and those behind aliases.
+//! What KMS says of the keys that matter: those of the job, those that items and key stores name, and those
+//! behind aliases.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::stores::StoreReport;
 use crate::aws::{Access, AwsConfig};
 use crate::cli::failure::Failure;
 use crate::cli::job::{Job, KmsKey};
@@ -20,6 +22,7 @@ const FOUND_MAX: usize = 10;
 pub(super) enum NamedBy {
     Job,
     Items,
+    KeyStore,
     Alias,
 }
 
@@ -45,7 +48,12 @@ pub(super) struct KeyReport {
 ///
 /// # Errors
 /// [`Failure`] when the AWS configuration does not serve.
-pub(super) async fn report(job: &Job, census: &Census, aliases: &[String]) -> Result<Vec<KeyReport>, Failure> {
+pub(super) async fn report(
+    job: &Job,
+    census: &Census,
+    stores: &[StoreReport],
+    aliases: &[String],
+) -> Result<Vec<KeyReport>, Failure> {
     let mut items: BTreeMap<&str, u64> = BTreeMap::new();
     for (recipient, count) in census.recipients() {
         if recipient.provider.starts_with("aws-kms") {
@@ -61,10 +69,18 @@ pub(super) async fn report(job: &Job, census: &Census, aliases: &[String]) -> Re
     }
     let others = items.keys().filter_map(|key| KeyArn::parse(key).ok());
     let others: Vec<KeyArn> = others.filter(|key| named.iter().all(|(known, ..)| known != key.as_str())).collect();
-    named.extend(others.iter().take(FOUND_MAX).map(|key| {
-        (key.as_str().to_owned(), NamedBy::Items, access_in(key.region()))
-    }));
-    let first = of_job.first().map(|key| key.access.clone());
+    named.extend(
+        others.iter().take(FOUND_MAX).map(|key| (key.as_str().to_owned(), NamedBy::Items, access_in(key.region()))),
+    );
+    for store in stores {
+        for key in store.rows.keys().take(FOUND_MAX).filter_map(|key| KeyArn::parse(key).ok()) {
+            if named.iter().all(|(known, ..)| known != key.as_str()) {
+                let access = Access { region: Some(key.region().to_owned()), ..store.access.clone() };
+                named.push((key.as_str().to_owned(), NamedBy::KeyStore, access));
+            }
+        }
+    }
+    let first = of_job.first().map(|key| key.access).or(stores.first().map(|store| &store.access)).cloned();
     for alias in aliases {
         let region = alias.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2));
         let access = region.map(access_in).or_else(|| first.clone()).unwrap_or_default();

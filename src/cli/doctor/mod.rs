@@ -3,21 +3,21 @@
 mod answer;
 mod checks;
 mod keys;
+mod stores;
 
 use serde::Serialize;
 
 use self::answer::Diagnosis;
 use self::checks::{Check, Standing};
 use self::keys::KeyReport;
+use self::stores::StoreReport;
 use super::args::DoctorArgs;
 use super::economics::Estimate;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::job::Job;
 use super::output;
-use super::plan::{
-    self, CountedForm, CountedKey, SAMPLE_ITEMS, counted_forms, counted_keys, form_lines, labelled,
-};
+use super::plan::{self, CountedForm, CountedKey, SAMPLE_ITEMS, counted_forms, counted_keys, form_lines, labelled};
 use super::resolve::Plan;
 use super::run::standard_aws;
 use super::sample::Sample;
@@ -36,6 +36,7 @@ struct Printed<'a> {
     keys: Vec<CountedKey<'a>>,
     forms: Vec<CountedForm<'a>>,
     kms_keys: &'a [KeyReport],
+    key_stores: &'a [StoreReport],
     estimate: Estimate,
     checks: &'a [Check],
 }
@@ -46,10 +47,16 @@ pub(super) async fn run(args: DoctorArgs) -> Result<Exit, Failure> {
     let config = standard_aws().await?;
     let table = DynamoTable::read_only(&config, job.table.clone(), job.schema.keys.clone());
     let plan = Plan::resolve(job, &config).await?;
-    let sample = Sample::read(&plan, &table, SAMPLE_ITEMS).await?;
-    let keys = keys::report(&plan.job, &sample.census, &args.alias).await?;
-    let diagnosis = answer::diagnose(&plan.policy, &sample.census, &keys);
-    let checks = checks::all(&plan, &config, &sample, &keys, args.write_probe).await?;
+    let mut sample = Sample::read(&plan, &table, SAMPLE_ITEMS).await?;
+    let (of_keyrings, target) = checks::keyrings(&plan).await?;
+    if let Some(target) = target {
+        sample.look_deeper(target.as_ref()).await;
+    }
+    let stores = stores::report(&plan.job).await?;
+    let keys = keys::report(&plan.job, &sample.census, &stores, &args.alias).await?;
+    let diagnosis = answer::diagnose(&plan.policy, &sample.census, &keys, &stores);
+    let mut checks = checks::all(&plan, &config, &sample, &keys, args.write_probe).await?;
+    checks.extend(of_keyrings);
     let worst = checks.iter().map(|check| check.standing).max().unwrap_or(Standing::Ok);
     let (result, exit) = match worst {
         Standing::Ok | Standing::Warning => ("ready", Exit::Done),
@@ -66,6 +73,7 @@ pub(super) async fn run(args: DoctorArgs) -> Result<Exit, Failure> {
             keys: counted_keys(&sample.census),
             forms: counted_forms(&sample.census),
             kms_keys: &keys,
+            key_stores: &stores,
             estimate,
             checks: &checks,
         })?;
@@ -113,7 +121,9 @@ fn text(
             }
         }
         lines.push(labelled(check.standing.name(), format!("{}: {detail}", check.about)));
-        lines.extend(check.remedy.as_ref().map(|remedy| labelled("", format!("remedy: {}", remedy.replace('\n', INDENTED)))));
+        lines.extend(
+            check.remedy.as_ref().map(|remedy| labelled("", format!("remedy: {}", remedy.replace('\n', INDENTED)))),
+        );
     }
     lines.join("\n")
 }

@@ -163,6 +163,16 @@ impl KeyringSettings {
         }
     }
 
+    /// The hierarchical keyrings in it.
+    #[must_use]
+    pub fn hierarchies(&self) -> Vec<&HierarchySettings> {
+        match self {
+            Self::Hierarchy(settings) => vec![settings],
+            Self::Multi(children) => children.iter().flat_map(Self::hierarchies).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whose keys it uses, whichever items name, and how they are reached.
     #[must_use]
     pub fn discoveries(&self) -> Vec<(&DiscoveryFilter, &Access)> {

@@ -134,12 +134,11 @@ impl KmsInquiry {
     pub async fn may_generate(&self, key: &str, context: &EncryptionContext) -> Result<(), KeyringError> {
         let request = self.client.generate_data_key().key_id(key).number_of_bytes(KEY_BYTES as i32).dry_run(true);
         let result = request.set_encryption_context(Some(pairs(context))).send().await;
-        // Stand-ins that know no dry runs answer with a key.
-        let fault = match result {
-            Ok(mut output) => return drop_plaintext(output.plaintext.take()),
-            Err(error) => Fault::of(&error),
-        };
-        allowed(key, "GenerateDataKey", &fault)
+        match result {
+            Ok(mut output) => wipe(output.plaintext.take()),
+            Err(error) => demand_dry_run(key, "GenerateDataKey", &Fault::of(&error))?,
+        }
+        Ok(())
     }
 
     /// Whether the caller may have a wrapped key unwrapped; without one, whether it might one that nobody looks at. Nothing
@@ -162,21 +161,20 @@ impl KmsInquiry {
             Some(wrapped) => request.ciphertext_blob(Blob::new(wrapped)),
             None => request.dry_run_modifiers(DryRunModifierType::IgnoreCiphertext),
         };
-        let fault = match request.send().await {
-            Ok(mut output) => return drop_plaintext(output.plaintext.take()),
-            Err(error) => Fault::of(&error),
-        };
-        allowed(key, "Decrypt", &fault)
+        match request.send().await {
+            Ok(mut output) => wipe(output.plaintext.take()),
+            Err(error) => demand_dry_run(key, "Decrypt", &Fault::of(&error))?,
+        }
+        Ok(())
     }
 }
 
-/// The service knows no dry runs, and has done what it was asked for: it may be asked.
-fn drop_plaintext(plaintext: Option<Blob>) -> Result<(), KeyringError> {
+/// Wipes what a stand-in that knows no dry runs has answered in earnest.
+fn wipe(plaintext: Option<Blob>) {
     drop(plaintext.map(|plaintext| Zeroizing::new(plaintext.into_inner())));
-    Ok(())
 }
 
-fn allowed(key: &str, operation: &str, fault: &Fault) -> Result<(), KeyringError> {
+fn demand_dry_run(key: &str, operation: &str, fault: &Fault) -> Result<(), KeyringError> {
     if fault.code() == WOULD_HAVE_SUCCEEDED { Ok(()) } else { Err(failed(key, operation, fault)) }
 }
 
