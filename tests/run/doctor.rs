@@ -247,3 +247,37 @@ async fn conditions_are_probed_when_asked_for() {
     bench.doctor("--write-probe").await.expect("encrypt", 0, &["conditions: honoured, in batches"]);
     bench.put(&order(3)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_key_store_needs() {
+    let bench = Bench::with(ORDERS).await;
+    let local = bench.stand_ins.kms();
+    let (old, new) = (local.create_key("branch keys").unwrap(), local.create_key("branch keys, too").unwrap());
+    bench.reseal("keystore create --table key-store --execute").expect(0, &[]);
+    let branch_key = "--table key-store --branch-key-id orders --execute --kms-key-arn";
+    bench.reseal(&format!("keystore new-branch-key --context team=orders {branch_key} {old}")).expect(0, &[]);
+    let keyring = |reader: &str| {
+        format!(r#"{{ type = "hierarchy", key_store_table = "key-store", branch_key_id = "orders", {reader} }}"#)
+    };
+    let discovery = keyring(r#"key_store_readers = "discovery""#);
+    bench.job(&[(RAW, &discovery)]);
+    bench.run("state");
+    let said = bench.doctor("").await;
+    said.expect("nothing", 0, &["nothing: every item is at target"]);
+    assert_eq!((&said.json["estimate"]["kms-requests"], &said.json["key-stores"][0]["rows"][&old]), (&json!(0.0), &json!(3)));
+
+    // The KMS key behind the branch key shall be another: by the alias that it goes by, or by the job.
+    local.call("CreateAlias", &json!({ "AliasName": "alias/branch-keys", "TargetKeyId": new })).unwrap();
+    let sentence = format!("keystore rewrap: 3 rows of the key store key-store are under another KMS key than {new}");
+    bench.doctor("--alias alias/branch-keys").await.expect("keystore-rewrap", 0, &[&sentence, "no item is touched"]);
+    bench.job(&[(RAW, &keyring(&format!("kms_key_arn = \"{new}\"")))]);
+    bench.doctor("").await.expect("keystore-rewrap", 3, &[&sentence]);
+    let to = format!("keystore rewrap --table key-store --to-kms-key-arn {new} --key-store-readers discovery --execute");
+    bench.reseal(&to).expect(0, &[]);
+    bench.doctor("").await.expect("nothing", 0, &["nothing: every item is at target"]);
+
+    // A new version of the branch key: nothing in an item's bytes says that there is one.
+    bench.reseal(&format!("keystore rotate {branch_key} {new}")).expect(0, &[]);
+    let said = bench.doctor("").await;
+    said.expect("rewrap", 0, &["rewrap: 6 of 6 items have another branch key, or version of it, than the target"]);
+}
