@@ -20,7 +20,7 @@ use reseal::keyring::{
 };
 use reseal::local::kms::Denial;
 
-const KEEP: KeepBranchKeys = KeepBranchKeys { time_to_live: Duration::from_secs(600), most: 100 };
+const KEEP: KeepBranchKeys = KeepBranchKeys { time_to_live: Duration::from_mins(10), most: 100 };
 const UUIDS: [&str; 3] = [
     "11111111-1111-4111-8111-111111111111",
     "22222222-2222-4222-8222-222222222222",
@@ -228,13 +228,13 @@ async fn each_byte_of_a_row_counts() {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= 1;
                 let text = || String::from_utf8(bytes.clone()).unwrap();
-                let changed = match value {
+                let damaged = match value {
                     AttributeValue::S(_) => AttributeValue::S(text()),
                     AttributeValue::N(_) => AttributeValue::N("2".to_owned()),
                     _ => AttributeValue::B(Blob::new(bytes)),
                 };
                 let mut row = intact.clone();
-                row.insert(name.clone(), changed);
+                row.insert(name.clone(), damaged);
                 changes.push((format!("{name} at {at}"), row));
             }
             let mut row = intact.clone();
@@ -248,9 +248,10 @@ async fn each_byte_of_a_row_counts() {
         for (what, row) in changes {
             services.put(row).await;
             let keyring = fixed(&services);
-            let (result, class) = match active {
-                true => (keyring.generate(&context("orders")).await.map(drop), KeyringClass::Key),
-                false => (keyring.unwrap(wrapped.wrapped(), &context("orders")).await.map(drop), KeyringClass::Item),
+            let (result, class) = if active {
+                (keyring.generate(&context("orders")).await.map(drop), KeyringClass::Key)
+            } else {
+                (keyring.unwrap(wrapped.wrapped(), &context("orders")).await.map(drop), KeyringClass::Item)
             };
             let error = result.expect_err(&what);
             assert_eq!(error.class, class, "{what}: {error}");

@@ -76,6 +76,8 @@ pub(super) struct Savings {
 pub(super) struct PerItem {
     /// To open it, at most.
     pub(super) open: u32,
+    /// To find out whether it is at target, where its bytes say so.
+    pub(super) look: u32,
     /// To seal it.
     pub(super) seal: u32,
     /// To open it with the target's keyring.
@@ -102,8 +104,9 @@ pub(super) fn estimate(plan: &Plan, census: &Census, requests: PerItem, quota: u
     let rewritten = items * share(census.plaintext + census.sealed, census.items);
     let opened = items * share(census.sealed, census.items);
     let write_units = rewritten * per_item;
-    let (kms_requests_to_open, kms_requests_to_seal) =
-        (opened * f64::from(requests.open), rewritten * f64::from(requests.seal));
+    let looked_at = items * share(census.current, census.items);
+    let kms_requests_to_open = opened * f64::from(requests.open) + looked_at * f64::from(requests.look);
+    let kms_requests_to_seal = rewritten * f64::from(requests.seal);
     let kms_requests = kms_requests_to_open + kms_requests_to_seal;
 
     let time = |units: f64, rate: Option<NonZeroU32>| rate.map_or(0.0, |rate| units / f64::from(rate.get()));

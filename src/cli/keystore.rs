@@ -14,9 +14,7 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
 use crate::aws::{Access, AwsConfig};
-use crate::keyring::{
-    Created, KeyArn, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders, KeyringClass, Moved, RowFacts,
-};
+use crate::keyring::{Created, KeyArn, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders, Moved, RowFacts};
 
 /// How often a branch key is tried again when a service asks for patience, and the first pause, which doubles.
 const TRIES: u32 = 8;
@@ -68,12 +66,13 @@ async fn create(args: &CreateKeyStoreArgs) -> Result<Exit, Failure> {
         Created::Made(arn) => (true, arn),
         Created::There(arn) => (false, arn),
     };
-    let text = match made {
-        true => format!(
+    let text = if made {
+        format!(
             "made {arn}; it takes DynamoDB some seconds. Switch on point-in-time recovery and deletion protection: without \
              its rows nothing opens that was sealed under them"
-        ),
-        false => format!("the key store {arn} is there already"),
+        )
+    } else {
+        format!("the key store {arn} is there already")
     };
     tell(&args.store, &text, &json!({ "table": table, "arn": arn, "made": made, "executed": true }))?;
     Ok(Exit::Done)
@@ -147,18 +146,14 @@ fn no_branch_key(args: &RotateArgs, id: &str) -> Failure {
     Failure::new(Exit::Refused, problem, "`reseal keystore describe` lists those that there are")
 }
 
-/// A failure after which it is not known whether anything was written.
+/// A failure after which it may not be known whether anything was written.
 fn unknown_outcome(error: KeyStoreError, id: &str) -> Failure {
-    match error {
-        KeyStoreError::Service { class: KeyringClass::Transient | KeyringClass::Throttled, .. } => Failure::new(
-            Exit::Fatal,
-            error,
-            format!(
-                "look first with `reseal keystore describe --branch-key-id {id}`: it may have been done; then try again"
-            ),
-        ),
-        error => error.into(),
+    if error.may_pass() {
+        let look =
+            format!("look with `reseal keystore describe --branch-key-id {id}`: it may have been done; then try again");
+        return Failure::new(Exit::Fatal, error, look);
     }
+    error.into()
 }
 
 async fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
@@ -180,6 +175,11 @@ async fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
     if !args.execute {
         let rows = store.facts(args.branch_key_id.as_deref()).await?;
         let pending = rows.iter().filter(|row| row.kms_arn.as_deref() != Some(to.as_str())).count();
+        for RowFacts { branch_key_id, kind, problem, .. } in &rows {
+            if let Some(problem) = problem {
+                output::note(&format!("the branch key {branch_key_id} would be left alone: its row {kind} {problem}"));
+            }
+        }
         let text = format!(
             "would move {pending} of {} rows of {} branch keys to {}; {NOTHING_WRITTEN}",
             rows.len(),
@@ -202,7 +202,11 @@ async fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
                 failed += 1;
                 output::note(&format!("{error}"));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) if moved == 0 => return Err(error.into()),
+            Err(error) => {
+                let done = format!("{moved} branch keys were moved before; the same command goes on from there");
+                return Err(Failure::new(Exit::Fatal, error, done));
+            }
         }
     }
     let there = ids.len() - moved - failed;
@@ -225,7 +229,7 @@ async fn patiently(admin: &KeyStoreAdmin, id: &str, to: &KeyArn) -> Result<Moved
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
         match admin.rewrap(id, to).await {
-            Err(KeyStoreError::Service { class: KeyringClass::Throttled | KeyringClass::Transient, .. }) => {}
+            Err(error) if error.may_pass() => {}
             answer => return answer,
         }
         tokio::time::sleep(pause).await;

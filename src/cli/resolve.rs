@@ -61,12 +61,12 @@ impl Plan {
     /// What the whole table would cost.
     pub(super) fn estimate(&self, census: &Census) -> Estimate {
         let (open, seal) = self.job.kms_requests();
-        let verify = match &self.job.target {
-            Target::Plaintext => 0,
-            Target::Dbesdk { keyring, .. } => keyring.kms_requests().0,
+        let (verify, refreshes) = match &self.job.target {
+            Target::Plaintext => (0, false),
+            Target::Dbesdk { keyring, refresh, .. } => (keyring.kms_requests().0, *refresh),
         };
         let rsa = self.job.kms_keys().iter().any(|key| key.rsa.is_some());
-        let requests = PerItem { open, seal, verify, rsa };
+        let requests = PerItem { open, look: u32::from(refreshes), seal, verify, rsa };
         economics::estimate(self, census, requests, self.kms_quota())
     }
 
@@ -167,11 +167,12 @@ fn fingerprint(job: &Job, facts: &TableFacts) -> Fingerprint {
     ];
     match &job.target {
         Target::Plaintext => fields.push(("target format".to_owned(), "plaintext".to_owned())),
-        Target::Dbesdk { suite, keyring, depth } => {
+        Target::Dbesdk { suite, keyring, depth, refresh } => {
             fields.push(("target format".to_owned(), "dbesdk".to_owned()));
             fields.push(("algorithm suite".to_owned(), suite.to_string()));
             fields.push(("target key".to_owned(), keyring.in_words()));
             fields.push(("depth".to_owned(), depth.name().to_owned()));
+            fields.push(("refresh key material".to_owned(), refresh.to_string()));
         }
     }
     let sources = job.source.keyrings.iter().map(KeyringSettings::in_words);

@@ -16,6 +16,8 @@ use crate::store::{Scan, StoreClass, Table};
 const SEGMENTS: u32 = 4;
 /// Items of a page that serve as examples: of more than one, because a policy may deny a key for some items only.
 const EXAMPLES: usize = 2;
+/// Items of a form about which a keyring is asked.
+const CURRENT_MAX: usize = 8;
 /// Forms about which a keyring is asked: each may be another branch key.
 const FORMS_ASKED_MAX: usize = 20;
 
@@ -28,8 +30,8 @@ pub(super) struct Sample {
     pub(super) contexts: Vec<EncryptionContext>,
     /// Wrapped keys of some items, with the context that each is bound to, by whom they are for.
     pub(super) wrapped: BTreeMap<Recipient, Vec<(Vec<u8>, EncryptionContext)>>,
-    /// An item of each form that is at target by its bytes.
-    pub(super) current: BTreeMap<Form, Box<Sealed>>,
+    /// Some items of each form that is at target by its bytes.
+    pub(super) current: BTreeMap<Form, Vec<Box<Sealed>>>,
     /// The keys of some items, and their sizes in bytes.
     pub(super) items: Vec<(Key, usize)>,
 }
@@ -78,7 +80,10 @@ impl Sample {
         for item in items {
             let Ok(Inspection::Sealed(sealed)) = dbesdk::inspect(&policy.schema, item) else { continue };
             if let Some(form) = Form::of(policy, item).filter(|form| form.need == Need::Nothing) {
-                self.current.entry(form).or_insert_with(|| sealed.clone());
+                let examples = self.current.entry(form).or_default();
+                if examples.len() < CURRENT_MAX {
+                    examples.push(sealed.clone());
+                }
             }
             for edk in &sealed.head.edks {
                 let (recipient, Some(wrapped)) = (edk.recipient(), edk.wrapped()) else { continue };
@@ -93,16 +98,29 @@ impl Sample {
     }
 
     /// Asks the target's keyring about what is at target by its bytes, where it knows more than these: an older version of
-    /// a branch key. What it does not say stays as it is.
-    pub(super) async fn look_deeper(&mut self, target: &dyn Keyring) {
+    /// a branch key, or older material of a KMS key. Says how many items are not at target after all, by the examples of
+    /// their form; what the keyring does not say stays as it is.
+    pub(super) async fn look_deeper(&mut self, target: &dyn Keyring) -> u64 {
         if !target.looks_deeper() {
-            return;
+            return 0;
         }
-        for (form, sealed) in self.current.iter().take(FORMS_ASKED_MAX) {
-            let found: Vec<_> = sealed.head.edks.iter().filter_map(EncryptedDataKey::wrapped).collect();
-            if matches!(target.is_current(&found, &sealed.context).await, Ok(false)) {
-                self.census.is_not_current(form);
+        let mut stale = 0;
+        for (form, examples) in self.current.iter().take(FORMS_ASKED_MAX) {
+            let (mut asked, mut old) = (0_u64, 0_u64);
+            for sealed in examples {
+                let found: Vec<_> = sealed.head.edks.iter().filter_map(EncryptedDataKey::wrapped).collect();
+                if let Ok(current) = target.is_current(&found, &sealed.context).await {
+                    asked += 1;
+                    old += u64::from(!current);
+                }
+            }
+            if old > 0 {
+                let items = self.census.forms.get(form).copied().unwrap_or(0);
+                let items = (items * old / asked).max(1);
+                self.census.not_current(form, items);
+                stale += items;
             }
         }
+        stale
     }
 }

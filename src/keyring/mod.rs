@@ -95,6 +95,15 @@ pub trait Keyring: Send + Sync + std::fmt::Debug {
         Ok(true)
     }
 
+    /// What has changed since this keyring was made, in words, so that what it counts as current then is not any more: to be
+    /// asked when a run has ended.
+    ///
+    /// # Errors
+    /// As [`Keyring::unwrap`].
+    async fn moved(&self) -> Result<Option<String>, KeyringError> {
+        Ok(None)
+    }
+
     /// Makes a fresh 32-byte key for each recipient, wrapped under the context.
     ///
     /// # Errors

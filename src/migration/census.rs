@@ -162,11 +162,14 @@ impl Census {
         }
     }
 
-    /// Items of this form are at target by their bytes, and a keyring that knows more says that they are not: they have to
-    /// be wrapped anew at least.
-    pub fn is_not_current(&mut self, form: &Form) {
-        let Some(items) = self.forms.remove(form) else { return };
-        self.current -= items.min(self.current);
+    /// So many items of a form are at target by their bytes, and a keyring that knows more says that they are not: they
+    /// have to be wrapped anew at least.
+    pub fn not_current(&mut self, form: &Form, items: u64) {
+        let Some(of_form) = self.forms.get_mut(form) else { return };
+        let items = items.min(*of_form);
+        *of_form -= items;
+        self.forms.retain(|_, items| *items > 0);
+        self.current = self.current.saturating_sub(items);
         self.sealed += items;
         *self.forms.entry(Form { need: Need::Rewrap, ..form.clone() }).or_default() += items;
     }

@@ -55,6 +55,7 @@ impl Services {
         let request = request.attribute_definitions(text("branch-key-id")).attribute_definitions(text("type"));
         let request = request.key_schema(key("branch-key-id", KeyType::Hash));
         request.key_schema(key("type", KeyType::Range)).send().await.unwrap();
+        stand_ins.kms().forget_requests();
         Self { stand_ins, client, dynamodb, kms, arn }
     }
 

@@ -48,12 +48,12 @@ impl Bench {
         let bench = Self::with(ORDERS).await;
         let arn = bench.stand_ins.kms().create_key("orders").unwrap();
         bench.job(&[(RAW, &kms(&arn))]);
-        bench.run("first");
+        bench.sealed_by_a_run("first");
         (bench, arn)
     }
 
     #[track_caller]
-    fn run(&self, state: &str) {
+    fn sealed_by_a_run(&self, state: &str) {
         self.reseal(&format!("run --job job.toml --execute --state-dir {state}")).expect(0, &["complete"]);
     }
 
@@ -124,8 +124,18 @@ async fn the_key_was_rotated() {
     bench.stand_ins.kms().call("RotateKeyOnDemand", &json!({ "KeyId": arn })).unwrap();
     let said = bench.doctor("").await;
     let sentence = format!("nothing: every item is at target. KMS gave the key {arn} new material once, last on ");
-    said.expect("key-rotated", 0, &[&sentence, "KMS keeps the old material for what it wrapped"]);
+    said.expect(
+        "key-rotated",
+        0,
+        &[&sentence, "KMS keeps the old material for what it wrapped", "refresh_key_material"],
+    );
     assert_eq!((&said.json["depth"], &said.json["kms-keys"][0]["rotation"]["rotations"]), (&json!("none"), &json!(1)));
+    // Who demands the newest material is told of what is under an older one.
+    let demanded = ("format = \"dbesdk\"", "format = \"dbesdk\"\ndepth = \"rewrap\"\nrefresh_key_material = true");
+    bench.job(&[(RAW, &kms(&arn)), demanded, ("formats = [\"plaintext\"]", "formats = [\"plaintext\", \"dbesdk\"]")]);
+    let said = bench.doctor("").await;
+    said.expect("rewrap", 0, &["rewrap: 6 of 6 items have another key material than the target"]);
+    bench.job(&[(RAW, &kms(&arn))]);
     // Without leave to ask, that alone is not known; a run does not need it.
     let denial = Denial { operation: Some("ListKeyRotations".to_owned()), ..Denial::default() };
     bench.stand_ins.kms().deny(denial).unwrap();
@@ -261,10 +271,13 @@ async fn what_a_key_store_needs() {
     };
     let discovery = keyring(r#"key_store_readers = "discovery""#);
     bench.job(&[(RAW, &discovery)]);
-    bench.run("state");
+    bench.sealed_by_a_run("state");
     let said = bench.doctor("").await;
     said.expect("nothing", 0, &["nothing: every item is at target"]);
-    assert_eq!((&said.json["estimate"]["kms-requests"], &said.json["key-stores"][0]["rows"][&old]), (&json!(0.0), &json!(3)));
+    assert_eq!(
+        (&said.json["estimate"]["kms-requests"], &said.json["key-stores"][0]["rows"][&old]),
+        (&json!(0.0), &json!(3))
+    );
 
     // The KMS key behind the branch key shall be another: by the alias that it goes by, or by the job.
     local.call("CreateAlias", &json!({ "AliasName": "alias/branch-keys", "TargetKeyId": new })).unwrap();
@@ -272,7 +285,8 @@ async fn what_a_key_store_needs() {
     bench.doctor("--alias alias/branch-keys").await.expect("keystore-rewrap", 0, &[&sentence, "no item is touched"]);
     bench.job(&[(RAW, &keyring(&format!("kms_key_arn = \"{new}\"")))]);
     bench.doctor("").await.expect("keystore-rewrap", 3, &[&sentence]);
-    let to = format!("keystore rewrap --table key-store --to-kms-key-arn {new} --key-store-readers discovery --execute");
+    let to =
+        format!("keystore rewrap --table key-store --to-kms-key-arn {new} --key-store-readers discovery --execute");
     bench.reseal(&to).expect(0, &[]);
     bench.doctor("").await.expect("nothing", 0, &["nothing: every item is at target"]);
 

@@ -4,6 +4,7 @@
 
 mod bench;
 mod doctor;
+mod keystore;
 mod progress;
 mod refusals;
 mod rotate;

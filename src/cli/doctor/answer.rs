@@ -51,8 +51,23 @@ const DOES_NOT_REVOKE: &str = "rewrap does not revoke: each item keeps its data 
                                item; where the old key or its users are not to be trusted any more, take depth = \
                                \"reencrypt\"";
 
-/// What the sample and the keys of a job say.
-pub(super) fn diagnose(policy: &Policy, census: &Census, keys: &[KeyReport], stores: &[StoreReport]) -> Diagnosis {
+const REFRESH: &str = "where somebody demands the newest material all the same: target.refresh_key_material = true with depth = \
+                       \"rewrap\" asks KMS of each item which material wrapped its key, and wraps those of an older one anew";
+
+/// What was seen of a table and its keys.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) census: &'a Census,
+    /// Items of the census that are at target by their bytes, and are not, as the keyring says.
+    pub(super) deeper: u64,
+    pub(super) keys: &'a [KeyReport],
+    pub(super) stores: &'a [StoreReport],
+}
+
+/// What it says.
+pub(super) fn diagnose(seen: &Seen<'_>) -> Diagnosis {
+    let Seen { policy, census, keys, stores, .. } = *seen;
     let needs = census.needs();
     let items = |need| needs.get(&need).copied().unwrap_or(0);
     let [rewrap, reencrypt, encrypt, decrypt] =
@@ -86,7 +101,7 @@ pub(super) fn diagnose(policy: &Policy, census: &Census, keys: &[KeyReport], sto
                 format!(
                     "rewrap: {rewrap} of {} items have another {} than the target; their ciphertexts may stay as they are",
                     census.items,
-                    differences(policy, census)
+                    differences(seen)
                 ),
             ),
             (_, 0, _) => (
@@ -105,14 +120,21 @@ pub(super) fn diagnose(policy: &Policy, census: &Census, keys: &[KeyReport], sto
             ),
         }
     };
-    reasons.extend(why(policy, census, (rewrap, reencrypt), answer));
+    if answer == Answer::KeyRotated {
+        reasons.push(REFRESH.to_owned());
+    }
+    reasons.extend(why(seen, (rewrap, reencrypt), answer));
     reasons.extend(of_items.filter_map(|key| same_key(policy, census, key)));
     Diagnosis { answer, depth, sentence, reasons }
 }
 
 /// Every item is at target, maybe under a key with new material.
 fn at_target(keys: &[KeyReport], census: &Census) -> (Answer, String) {
-    let all = if census.whole { "every item" } else { "every item of the sample" };
+    let mut all = if census.whole { "every item".to_owned() } else { "every item of the sample".to_owned() };
+    let damaged = census.items - census.forms.values().sum::<u64>();
+    if damaged > 0 {
+        all += &format!(", but for {damaged} that are damaged or were written into,");
+    }
     let rotated = keys.iter().filter(|key| key.items > 0).find_map(|key| {
         let rotation = key.rotation.as_ref()?;
         (rotation.rotations > 0).then_some((key, rotation))
@@ -150,8 +172,10 @@ fn keystore_rewrap(keys: &[KeyReport], stores: &[StoreReport]) -> Option<(Answer
 /// The alias and the key that it names, if items or the job name another KMS key.
 fn moved<'a>(policy: &Policy, census: &Census, key: &'a KeyReport) -> Option<(&'a str, &'a str)> {
     let named = alias_of(key)?;
-    let elsewhere =
-        census.recipients().keys().any(|found| found.provider == AWS_KMS && !same(policy, &found.key, named));
+    let elsewhere = |found: &Recipient| {
+        found.provider == AWS_KMS && !same(policy, &found.key, named) && !is_target(policy, &found.key)
+    };
+    let elsewhere = census.recipients().into_keys().any(elsewhere);
     (elsewhere || !is_target(policy, named)).then_some((key.named.as_str(), named))
 }
 
@@ -200,7 +224,8 @@ fn same_key(policy: &Policy, census: &Census, key: &KeyReport) -> Option<String>
     still.then(|| format!("{} names {named}, as job and items do: nothing to do for it", key.named))
 }
 
-fn why(policy: &Policy, census: &Census, (rewrap, reencrypt): (u64, u64), answer: Answer) -> Vec<String> {
+fn why(seen: &Seen<'_>, (rewrap, reencrypt): (u64, u64), answer: Answer) -> Vec<String> {
+    let policy = seen.policy;
     let mut reasons = Vec::new();
     if reencrypt > 0 && answer != Answer::Decrypt {
         reasons.push("rewrap is not enough for these: it leaves every attribute as it is, encrypted or not".to_owned());
@@ -209,7 +234,7 @@ fn why(policy: &Policy, census: &Census, (rewrap, reencrypt): (u64, u64), answer
         if answer == Answer::Reencrypt {
             reasons.push(format!(
                 "for {rewrap} items, which have another {} than the target, rewrap would be enough",
-                differences(policy, census)
+                differences(seen)
             ));
         }
         reasons.push(DOES_NOT_REVOKE.to_owned());
@@ -228,7 +253,8 @@ fn why(policy: &Policy, census: &Census, (rewrap, reencrypt): (u64, u64), answer
 }
 
 /// In what the items that a rewrap would do for differ from the target.
-fn differences(policy: &Policy, census: &Census) -> String {
+fn differences(seen: &Seen<'_>) -> String {
+    let Seen { policy, census, deeper, .. } = *seen;
     let Target::Dbesdk { suite, recipients } = &policy.target else { return String::new() };
     let version = dbesdk::version(&policy.schema);
     let mut differences = Vec::new();
@@ -246,10 +272,13 @@ fn differences(policy: &Policy, census: &Census) -> String {
     if stale.iter().any(|form| form.version != version) {
         differences.push("header version");
     }
+    if deeper > 0 {
+        let provider = recipients.iter().any(|wanted| wanted.matching == Matching::Provider);
+        differences.push(if provider { "branch key, or version of it," } else { "key material" });
+    }
     if differences.is_empty() {
         // Nothing else is left in which they can differ.
-        let provider = recipients.iter().any(|wanted| wanted.matching == Matching::Provider);
-        differences.push(if provider { "branch key, or version of it," } else { "action of signed attributes" });
+        differences.push("action of signed attributes");
     }
     differences.join(" or ")
 }

@@ -167,12 +167,12 @@ fn items(sample: &Sample) -> Vec<Check> {
 pub(super) async fn keyrings(plan: &Plan) -> Result<(Vec<Check>, Option<Arc<dyn Keyring>>), Failure> {
     let target = match &plan.job.target {
         Target::Plaintext => None,
-        Target::Dbesdk { keyring, .. } => Some((TARGET, keyring)),
+        Target::Dbesdk { keyring, refresh, .. } => Some((TARGET, keyring, *refresh)),
     };
-    let sources = plan.job.source.keyrings.iter().map(|keyring| ("source", keyring));
+    let sources = plan.job.source.keyrings.iter().map(|keyring| ("source", keyring, false));
     let (mut checks, mut opened) = (Vec::new(), None);
-    for (role, settings) in target.into_iter().chain(sources) {
-        checks.push(match keyrings::open(settings, Use { wraps: role == TARGET, examined: true }).await {
+    for (role, settings, refreshes) in target.into_iter().chain(sources) {
+        checks.push(match keyrings::open(settings, Use { wraps: role == TARGET, examined: true, refreshes }).await {
             Ok(keyring) => {
                 opened = opened.or((role == TARGET).then_some(keyring));
                 Check::ok("key", format!("{role} {}: can be used", settings.in_words()))

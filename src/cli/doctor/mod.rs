@@ -7,7 +7,7 @@ mod stores;
 
 use serde::Serialize;
 
-use self::answer::Diagnosis;
+use self::answer::{Diagnosis, Seen};
 use self::checks::{Check, Standing};
 use self::keys::KeyReport;
 use self::stores::StoreReport;
@@ -49,12 +49,14 @@ pub(super) async fn run(args: DoctorArgs) -> Result<Exit, Failure> {
     let plan = Plan::resolve(job, &config).await?;
     let mut sample = Sample::read(&plan, &table, SAMPLE_ITEMS).await?;
     let (of_keyrings, target) = checks::keyrings(&plan).await?;
-    if let Some(target) = target {
-        sample.look_deeper(target.as_ref()).await;
-    }
+    let deeper = match target {
+        Some(target) => sample.look_deeper(target.as_ref()).await,
+        None => 0,
+    };
     let stores = stores::report(&plan.job).await?;
     let keys = keys::report(&plan.job, &sample.census, &stores, &args.alias).await?;
-    let diagnosis = answer::diagnose(&plan.policy, &sample.census, &keys, &stores);
+    let diagnosis =
+        answer::diagnose(&Seen { policy: &plan.policy, census: &sample.census, deeper, keys: &keys, stores: &stores });
     let mut checks = checks::all(&plan, &config, &sample, &keys, args.write_probe).await?;
     checks.extend(of_keyrings);
     let worst = checks.iter().map(|check| check.standing).max().unwrap_or(Standing::Ok);

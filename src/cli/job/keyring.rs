@@ -224,6 +224,16 @@ impl KeyringSettings {
         }
     }
 
+    /// Whether a KMS key of it is rotated without a new ARN, so that items may be under older material.
+    #[must_use]
+    pub(super) fn has_material(&self) -> bool {
+        match self {
+            Self::AwsKms { .. } => true,
+            Self::Multi(children) => children.iter().any(Self::has_material),
+            _ => false,
+        }
+    }
+
     /// Refuses what cannot seal, or not items of this suite.
     pub(super) fn demand_target(&self, suite: Suite) -> Result<(), Refusal> {
         match self {

@@ -129,6 +129,9 @@ pub enum Refusal {
     /// Two keyrings of a multi keyring for one key.
     #[error("another keyring of the same multi keyring is for this key already: {0}")]
     SameKey(String),
+    /// Key material is to be refreshed where there is none that KMS rotates.
+    #[error("no key of the target keyring is a symmetric KMS key, whose material KMS rotates")]
+    NoMaterial,
     /// A keyring that names no key to seal with.
     #[error("a keyring of type aws-kms-discovery names no key to seal with")]
     DiscoveryTarget,
@@ -186,6 +189,7 @@ pub enum Refusal {
 impl Refusal {
     /// What to do about it.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one match, a line or two for each refusal")]
     pub fn remedy(&self) -> String {
         let known_or = |nearest: &Option<String>, known: &str| match nearest {
             Some(nearest) => format!("did you mean \"{nearest}\"? Known here: {known}"),
@@ -231,6 +235,7 @@ impl Refusal {
             Self::Accounts => "list the accounts whose keys may be used, or write [\"*\"] for any".to_owned(),
             Self::NoChildren => "add them, each as a keyring of its own".to_owned(),
             Self::SameKey(_) => "name each key once".to_owned(),
+            Self::NoMaterial => "leave it out".to_owned(),
             Self::DiscoveryTarget => {
                 "name the key in a keyring of type aws-kms or aws-kms-mrk; aws-kms-discovery is for source.keyrings"
                     .to_owned()

@@ -36,6 +36,8 @@ pub use admin::{Created, KeyStoreAdmin, Moved, ROWS_MAX};
 pub use list::RowFacts;
 pub use row::RowProblem;
 
+const RE_ENCRYPT: &str = "ReEncrypt";
+
 /// Which KMS keys may have wrapped the rows of a key store: what its readers are configured with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyStoreReaders {
@@ -176,6 +178,13 @@ impl KeyStoreError {
         self.class(KeyringClass::Item) == KeyringClass::Item
     }
 
+    /// Whether a service may do better later. Of a change it is not known then whether it was made.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        let passing = [KeyringClass::Throttled, KeyringClass::Transient];
+        passing.contains(&self.class(KeyringClass::Item))
+    }
+
     /// What it means for a run: `row` where it concerns one row only.
     pub(super) fn class(&self, row: KeyringClass) -> KeyringClass {
         match self {
@@ -274,10 +283,7 @@ impl KeyStore {
 
     async fn row(&self, id: &str, kind: &str) -> Result<Row, KeyStoreError> {
         let row = Row::from_item(self.item(id, kind).await?).map_err(|problem| self.wrong_row(id, kind, problem))?;
-        match (row.id(), row.kind()) == (id, kind) {
-            true => Ok(row),
-            false => Err(self.wrong_row(id, kind, RowProblem::Other)),
-        }
+        if (row.id(), row.kind()) == (id, kind) { Ok(row) } else { Err(self.wrong_row(id, kind, RowProblem::Other)) }
     }
 
     async fn item(&self, id: &str, kind: &str) -> Result<HashMap<String, AttributeValue>, KeyStoreError> {
@@ -305,8 +311,8 @@ impl KeyStore {
         let key = answer.plaintext.take().and_then(take_secret);
         match (answer.key_id.as_deref() == Some(arn.as_str()), key) {
             (true, Some(key)) => Ok(key),
-            (false, _) => Err(self.broken("Decrypt", row, "the answer is of another key than was asked for")),
-            (true, None) => Err(self.broken("Decrypt", row, "the answer has no branch key of 32 bytes")),
+            (false, _) => Err(broken("Decrypt", row, "the answer is of another key than was asked for")),
+            (true, None) => Err(broken("Decrypt", row, "the answer has no branch key of 32 bytes")),
         }
     }
 
@@ -376,6 +382,11 @@ impl KeyStore {
             };
         }
         let remedy = match fault.code() {
+            "AccessDeniedException" if operation == RE_ENCRYPT => {
+                "; allow kms:ReEncryptFrom on the key that a row is under, and kms:ReEncryptTo on that which it shall be \
+                 under"
+                    .to_owned()
+            }
             "AccessDeniedException" => {
                 format!("; allow kms:{operation} on the key, in its key policy or the caller's IAM policy")
             }
@@ -394,13 +405,13 @@ impl KeyStore {
         let subject = format!("{} of the branch key {}", row.kms_arn(), row.id());
         KeyStoreError::Service { class, subject, problem: format!("{operation}: {fault}{remedy}") }
     }
+}
 
-    /// An answer that KMS never gives.
-    fn broken(&self, operation: &str, row: &Row, problem: &str) -> KeyStoreError {
-        let problem = format!("{operation}: {problem}; check that the endpoint is KMS");
-        let subject = format!("{} of the branch key {}", row.kms_arn(), row.id());
-        KeyStoreError::Service { class: KeyringClass::Key, subject, problem }
-    }
+/// An answer that KMS never gives.
+fn broken(operation: &str, row: &Row, problem: &str) -> KeyStoreError {
+    let problem = format!("{operation}: {problem}; check that the endpoint is KMS");
+    let subject = format!("{} of the branch key {}", row.kms_arn(), row.id());
+    KeyStoreError::Service { class: KeyringClass::Key, subject, problem }
 }
 
 /// What a fault of either service means for the use of branch keys.

@@ -80,11 +80,38 @@ impl Kms {
 
     /// The 32-byte key that a symmetric key wrapped under the context.
     async fn decrypt(&self, key: &str, ciphertext: &[u8], context: &EncryptionContext) -> Result<Secret, KeyringError> {
+        let (plaintext, _) = self.decrypted(key, ciphertext, context).await?;
+        data_key(key, DECRYPT, &plaintext)
+    }
+
+    /// The id of the key material that wrapped something, if KMS says it.
+    async fn wrapped_by(
+        &self,
+        key: &str,
+        ciphertext: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Option<String>, KeyringError> {
+        Ok(self.decrypted(key, ciphertext, context).await?.1)
+    }
+
+    async fn decrypted(
+        &self,
+        key: &str,
+        ciphertext: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<(Zeroizing<Vec<u8>>, Option<String>), KeyringError> {
         let request = self.client.decrypt().key_id(key).ciphertext_blob(Blob::new(ciphertext));
         let result = request.set_encryption_context(Some(pairs(context))).send().await;
         let mut output = result.map_err(|error| failed(key, DECRYPT, &Fault::of(&error)))?;
         let plaintext = answered(key, DECRYPT, output.key_id.as_deref(), output.plaintext.take())?;
-        data_key(key, DECRYPT, &plaintext)
+        Ok((plaintext, output.key_material_id))
+    }
+
+    /// The id of the key's present material, if KMS says it.
+    async fn material(&self, key: &str) -> Result<Option<String>, KeyringError> {
+        let result = self.client.describe_key().key_id(key).send().await;
+        let output = result.map_err(|error| failed(key, "DescribeKey", &Fault::of(&error)))?;
+        Ok(output.key_metadata.and_then(|metadata| metadata.current_key_material_id))
     }
 
     /// What was encrypted for an RSA key.
