@@ -31,7 +31,7 @@ pub(super) struct Sample {
     /// Wrapped keys of some items, with the context that each is bound to, by whom they are for.
     pub(super) wrapped: BTreeMap<Recipient, Vec<(Vec<u8>, EncryptionContext)>>,
     /// Some items of each form that is at target by its bytes.
-    pub(super) current: BTreeMap<Form, Vec<Box<Sealed>>>,
+    pub(super) current: BTreeMap<Form, Vec<Sealed>>,
     /// The keys of some items, and their sizes in bytes.
     pub(super) items: Vec<(Key, usize)>,
 }
@@ -82,7 +82,7 @@ impl Sample {
             if let Some(form) = Form::of(policy, item).filter(|form| form.need == Need::Nothing) {
                 let examples = self.current.entry(form).or_default();
                 if examples.len() < CURRENT_MAX {
-                    examples.push(sealed.clone());
+                    examples.push(Sealed::clone(&sealed));
                 }
             }
             for edk in &sealed.head.edks {

@@ -130,11 +130,12 @@ pub(super) fn diagnose(seen: &Seen<'_>) -> Diagnosis {
 
 /// Every item is at target, maybe under a key with new material.
 fn at_target(keys: &[KeyReport], census: &Census) -> (Answer, String) {
-    let mut all = if census.whole { "every item".to_owned() } else { "every item of the sample".to_owned() };
+    let all = if census.whole { "every item" } else { "every item of the sample" };
     let damaged = census.items - census.forms.values().sum::<u64>();
-    if damaged > 0 {
-        all += &format!(", but for {damaged} that are damaged or were written into,");
-    }
+    let all = match damaged {
+        0 => all.to_owned(),
+        damaged => format!("{all}, but for {damaged} that are damaged or were written into,"),
+    };
     let rotated = keys.iter().filter(|key| key.items > 0).find_map(|key| {
         let rotation = key.rotation.as_ref()?;
         (rotation.rotations > 0).then_some((key, rotation))

@@ -174,7 +174,9 @@ pub(super) async fn keyrings(plan: &Plan) -> Result<(Vec<Check>, Option<Arc<dyn 
     for (role, settings, refreshes) in target.into_iter().chain(sources) {
         checks.push(match keyrings::open(settings, Use { wraps: role == TARGET, examined: true, refreshes }).await {
             Ok(keyring) => {
-                opened = opened.or((role == TARGET).then_some(keyring));
+                if role == TARGET {
+                    opened = Some(keyring);
+                }
                 Check::ok("key", format!("{role} {}: can be used", settings.in_words()))
             }
             Err(failure) => Check::of_failure("key", failure)?,

@@ -80,7 +80,7 @@ pub(super) async fn report(
             }
         }
     }
-    let first = of_job.first().map(|key| key.access).or(stores.first().map(|store| &store.access)).cloned();
+    let first = of_job.iter().map(|key| key.access).chain(stores.iter().map(|store| &store.access)).next().cloned();
     for alias in aliases {
         let region = alias.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(2));
         let access = region.map(access_in).or_else(|| first.clone()).unwrap_or_default();
