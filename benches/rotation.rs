@@ -3,11 +3,12 @@
 //!
 //!   cargo bench --bench rotation -- items [ROUNDS]     CPU time and bytes per item
 //!   cargo bench --bench rotation -- latency            requests per second under a budget, 5 ms each
+#![allow(clippy::print_stdout, reason = "its results are for people")]
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reseal::aws::AwsConfig;
@@ -24,6 +25,7 @@ use reseal::pipeline::{Event, Observer, Pool, Ports, Stop, verify};
 use reseal::store::{Page, Scan, StoreError, Table, Update, Via};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::Instant;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 

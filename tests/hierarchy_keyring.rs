@@ -12,11 +12,11 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::future::join_all;
-use keystore::{Row, Services, TABLE, Version};
+use keystore::{Row, Services, TABLE, Version, anybody};
 use reseal::crypto::EncryptionContext;
 use reseal::keyring::{
-    BranchKeyId, Hierarchy, KeepBranchKeys, KeyStore, KeyStoreReaders, Keyring, KeyringCall, KeyringClass,
-    KeyringError, WrappedKey,
+    BranchKeyId, DiscoveryFilter, Hierarchy, KeepBranchKeys, KeyStore, KeyStoreReaders, Keyring, KeyringCall,
+    KeyringClass, KeyringError, WrappedKey,
 };
 use reseal::local::kms::Denial;
 
@@ -268,19 +268,19 @@ async fn whose_keys_are_trusted() {
     let services = Services::new().await;
     services.activate(&version(0), &[]).await;
     let with = |readers| Hierarchy::new(services.store(readers), BranchKeyId::Fixed("orders".to_owned()), KEEP);
-    let discovery = |partition: &str, account: &str| KeyStoreReaders::Discovery {
-        partition: Some(partition.to_owned()),
-        accounts: vec![account.to_owned()],
+    let discovery = |partition: &str, account: &str| {
+        let accounts = Some([account.to_owned()].into());
+        KeyStoreReaders::Discovery(DiscoveryFilter { partition: partition.to_owned(), accounts })
     };
     let account = services.arn.split(':').nth(4).unwrap();
     one(&with(discovery("aws", account))).await;
-    one(&with(KeyStoreReaders::Discovery { partition: None, accounts: Vec::new() })).await;
+    one(&with(anybody())).await;
     let asked = services.stand_ins.kms().requests();
     let other = services.stand_ins.kms().create_key("other").unwrap();
     let strict = KeyStoreReaders::Strict(reseal::keyring::KeyArn::parse(&other).unwrap());
     for (readers, words) in [
-        (discovery("aws-cn", account), "the partition aws is not the one allowed".to_owned()),
-        (discovery("aws", "999999999999"), format!("the account {account} is not among those allowed")),
+        (discovery("aws-cn", account), format!("the account {account} (aws) is not among those allowed")),
+        (discovery("aws", "999999999999"), format!("the account {account} (aws) is not among those allowed")),
         (strict, format!("the configured key is {other}")),
     ] {
         refused(with(readers).generate(&context("orders")).await, KeyringClass::Key, &words);
@@ -306,7 +306,7 @@ async fn what_kms_refuses() {
     kms.limit(None);
     kms.call("DisableKey", &serde_json::json!({ "KeyId": services.arn })).unwrap();
     refused(fixed(&services).generate(&context("orders")).await, KeyringClass::Key, "; enable the key");
-    let store = services.store(KeyStoreReaders::Discovery { partition: None, accounts: Vec::new() });
+    let store = services.store(anybody());
     let id = BranchKeyId::Attribute { name: "tenant".to_owned(), ids: [].into() };
     let keyring = Hierarchy::new(store, id, KEEP);
     refused(keyring.generate(&context("orders")).await, KeyringClass::Item, "; enable the key");

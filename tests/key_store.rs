@@ -14,11 +14,11 @@ use aws_sdk_dynamodb::types::{AttributeValue, BillingMode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::future::join_all;
-use keystore::{NAME, Row, Services, TABLE, Version};
+use keystore::{NAME, Row, Services, TABLE, Version, anybody};
 use reseal::crypto::EncryptionContext;
 use reseal::keyring::{
-    BranchKeyId, Created, Hierarchy, KeepBranchKeys, KeyArn, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders,
-    Keyring as _, Moved, ROWS_MAX,
+    BranchKeyId, Created, DiscoveryFilter, Hierarchy, KeepBranchKeys, KeyArn, KeyStore, KeyStoreAdmin, KeyStoreError,
+    KeyStoreReaders, Keyring as _, Moved, ROWS_MAX,
 };
 use reseal::local::kms::Denial;
 use serde_json::json;
@@ -76,10 +76,6 @@ impl Services {
         let keep = KeepBranchKeys { time_to_live: Duration::from_mins(10), most: 10 };
         Hierarchy::new(self.store(readers), BranchKeyId::Fixed("orders".to_owned()), keep)
     }
-}
-
-const fn anybody() -> KeyStoreReaders {
-    KeyStoreReaders::Discovery { partition: None, accounts: Vec::new() }
 }
 
 fn names(row: &Row) -> Vec<&str> {
@@ -287,6 +283,10 @@ async fn what_does_not_move_stays_as_it_is() {
             services.put(row.clone()).await;
         }
     }
+    // Nobody's branch key becomes ours.
+    let own = DiscoveryFilter { partition: "aws".to_owned(), accounts: Some(["999999999999".to_owned()].into()) };
+    let refused = services.admin(KeyStoreReaders::Discovery(own)).rewrap("orders", &to).await.unwrap_err();
+    assert!(refused.to_string().contains("is not among those allowed"), "{refused}");
     // What KMS has wrapped is unwrapped before it is written.
     let kms = services.stand_ins.kms();
     for (operation, words) in [

@@ -14,8 +14,8 @@ use axum::response::IntoResponse;
 use reseal::aws::AwsConfig;
 use reseal::crypto::EncryptionContext;
 use reseal::keyring::{
-    BranchKeyId, Hierarchy, KeepBranchKeys, KeyArn, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders,
-    Keyring as _, KeyringClass,
+    BranchKeyId, DiscoveryFilter, Hierarchy, KeepBranchKeys, KeyArn, KeyStore, KeyStoreAdmin, KeyStoreError,
+    KeyStoreReaders, Keyring as _, KeyringClass,
 };
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
@@ -197,7 +197,8 @@ async fn each_write_is_conditional() {
     let blob = json!({ "KeyId": OTHER, "SourceKeyId": ARN, "CiphertextBlob": "eA==" });
     let key = json!({ "KeyId": OTHER, "Plaintext": "a2V5LWtleS1rZXkta2V5LWtleS1rZXkta2V5LWtleS0=" });
     let world = World::new(&[("ReEncrypt", 200, blob), ("Decrypt", 200, key)]).await;
-    let store = world.store(KeyStoreReaders::Discovery { partition: None, accounts: Vec::new() });
+    let store =
+        world.store(KeyStoreReaders::Discovery(DiscoveryFilter { partition: "aws".to_owned(), accounts: None }));
     KeyStoreAdmin::new(store).rewrap("orders", &KeyArn::parse(OTHER).unwrap()).await.unwrap();
     let parts = world.written().unwrap();
     let checks = [&parts[1]["ConditionCheck"], &parts[2]["ConditionCheck"]];
@@ -208,7 +209,7 @@ async fn each_write_is_conditional() {
 
 #[tokio::test]
 async fn what_kms_was_not_asked_for_is_not_written() {
-    let anybody = KeyStoreReaders::Discovery { partition: None, accounts: Vec::new() };
+    let anybody = KeyStoreReaders::Discovery(DiscoveryFilter { partition: "aws".to_owned(), accounts: None });
     let moved = |source: &str, key: &str, blob: &str| {
         ("ReEncrypt", 200, json!({ "SourceKeyId": source, "KeyId": key, "CiphertextBlob": blob }))
     };

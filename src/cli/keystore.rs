@@ -1,6 +1,6 @@
 //! `reseal keystore`: branch keys and the KMS keys behind them. Without `--execute` nothing that can write is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -14,7 +14,9 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::output;
 use crate::aws::{Access, AwsConfig};
-use crate::keyring::{Created, KeyArn, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders, Moved, RowFacts};
+use crate::keyring::{
+    Created, DiscoveryFilter, KeyArn, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders, Moved, RowFacts,
+};
 
 /// How often a branch key is tried again when a service asks for patience, and the first pause, which doubles.
 const TRIES: u32 = 8;
@@ -44,8 +46,9 @@ async fn open(args: &KeyStoreArgs, readers: KeyStoreReaders, key: Option<&KeyArn
     Ok(KeyStore::new(&tables, &kms, &args.table, name, readers))
 }
 
-const fn anybody() -> KeyStoreReaders {
-    KeyStoreReaders::Discovery { partition: None, accounts: Vec::new() }
+/// For commands that have KMS unwrap nothing.
+fn nobody() -> KeyStoreReaders {
+    KeyStoreReaders::Discovery(DiscoveryFilter { partition: String::new(), accounts: Some([].into()) })
 }
 
 fn tell(args: &KeyStoreArgs, text: &str, json: &serde_json::Value) -> Result<(), Failure> {
@@ -53,7 +56,7 @@ fn tell(args: &KeyStoreArgs, text: &str, json: &serde_json::Value) -> Result<(),
 }
 
 async fn create(args: &CreateKeyStoreArgs) -> Result<Exit, Failure> {
-    let (store, table) = (open(&args.store, anybody(), None).await?, &args.store.table);
+    let (store, table) = (open(&args.store, nobody(), None).await?, &args.store.table);
     if !args.execute {
         let text = match store.arn().await? {
             Some(arn) => format!("the key store {arn} is there already"),
@@ -167,7 +170,10 @@ async fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
              discovery",
         ));
     }
-    let store = open(&args.store, anybody(), Some(&to)).await?;
+    let mut accounts: BTreeSet<String> = args.account.iter().cloned().collect();
+    accounts.insert(to.account().to_owned());
+    let filter = DiscoveryFilter { partition: to.partition().to_owned(), accounts: Some(accounts) };
+    let store = open(&args.store, KeyStoreReaders::Discovery(filter), Some(&to)).await?;
     let ids: Vec<String> = match &args.branch_key_id {
         Some(id) => vec![id.clone()],
         None => store.branch_key_ids().await?.into_iter().collect(),
@@ -239,7 +245,7 @@ async fn patiently(admin: &KeyStoreAdmin, id: &str, to: &KeyArn) -> Result<Moved
 }
 
 async fn describe(args: &KeyStoreArgs, id: Option<&str>) -> Result<Exit, Failure> {
-    let rows = open(args, anybody(), None).await?.facts(id).await?;
+    let rows = open(args, nobody(), None).await?.facts(id).await?;
     if args.json {
         for row in &rows {
             output::json(row)?;

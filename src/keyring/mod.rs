@@ -12,6 +12,7 @@ mod secrets;
 
 use async_trait::async_trait;
 
+use crate::aws::{Fault, Meaning};
 use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, WrappedRef};
 
@@ -53,6 +54,20 @@ pub enum KeyringClass {
     Transient,
     /// The credentials are missing or expired: the run holds until there are new ones.
     Credentials,
+}
+
+impl KeyringClass {
+    /// What a fault of a service means for the use of its keys. KMS has no conflicts; were there one, it would pass.
+    fn of(fault: &Fault) -> Self {
+        match fault.meaning() {
+            Meaning::Throttled => Self::Throttled,
+            Meaning::Conflict | Meaning::Unavailable => Self::Transient,
+            Meaning::Credentials => Self::Credentials,
+            Meaning::Item => Self::Item,
+            Meaning::Denied => Self::Denied,
+            Meaning::Fatal => Self::Key,
+        }
+    }
 }
 
 /// A keyring could not wrap or unwrap.

@@ -309,4 +309,22 @@ mod tests {
         assert_eq!(census.share(2), Share { items: 2, low: 0.25, high: 0.25 });
         assert_eq!(Census { whole: true, ..Census::default() }.share(0), Share { items: 0, low: 0.0, high: 0.0 });
     }
+
+    #[test]
+    fn items_that_are_not_current_after_all_are_counted_as_such() {
+        let form = |need, key: &str| {
+            let recipients = vec![Recipient { provider: "acme".to_owned(), key: key.to_owned() }];
+            Form { need, sealed: Some(SealedForm { recipients, suite: Suite::EcdsaP384, version: 1 }) }
+        };
+        let forms = [(form(Need::Nothing, "k1"), 5), (form(Need::Rewrap, "k2"), 2)].into();
+        let mut census = Census { items: 7, current: 5, sealed: 2, forms, ..Census::default() };
+        census.not_current(&form(Need::Nothing, "k1"), 3);
+        assert_eq!((census.current, census.sealed), (2, 5));
+        assert_eq!(census.needs(), [(Need::Nothing, 2), (Need::Rewrap, 5)].into());
+        census.not_current(&form(Need::Nothing, "k1"), 9);
+        census.not_current(&form(Need::Nothing, "absent"), 1);
+        assert_eq!(census.needs(), [(Need::Rewrap, 7)].into());
+        let keys: Vec<_> = census.recipients().into_iter().map(|(of, items)| (of.key.clone(), items)).collect();
+        assert_eq!(keys, [("k1".to_owned(), 5), ("k2".to_owned(), 2)]);
+    }
 }

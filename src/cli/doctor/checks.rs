@@ -10,12 +10,13 @@ use crate::cli::economics;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::habits;
-use crate::cli::job::Target;
+use crate::cli::job::{KeyringSettings, KmsKey, Target};
 use crate::cli::keyrings::{self, Use};
 use crate::cli::permissions::{self, Operation, Permission, Thoroughness};
 use crate::cli::resolve::Plan;
 use crate::cli::sample::Sample;
-use crate::keyring::Keyring;
+use crate::crypto::same_key_in_any_region;
+use crate::keyring::{KeyArn, Keyring};
 use crate::pipeline::{self, Event, Observer, Ports, RunError};
 use crate::store::{DynamoShards, DynamoTable, Known, StoreClass, StreamFacts, Via};
 
@@ -95,7 +96,7 @@ pub(super) async fn all(
     checks.extend(stream(plan, config).await);
     checks.push(readiness(plan));
     checks.extend(items(sample));
-    checks.extend(keys.iter().filter_map(|key| found_key(key, sample)));
+    checks.extend(keys.iter().filter_map(|key| found_key(plan, key, sample)));
     checks.extend(keys.iter().flat_map(untold));
     let permissions = permissions::ask(&plan.job, sample, Thoroughness::EveryExample).await?;
     checks.extend(permissions.iter().map(permission));
@@ -186,8 +187,12 @@ pub(super) async fn keyrings(plan: &Plan) -> Result<(Vec<Check>, Option<Arc<dyn 
 }
 
 /// A key that items name and the job does not.
-fn found_key(key: &KeyReport, sample: &Sample) -> Option<Check> {
-    if key.named_by != NamedBy::Items {
+fn found_key(plan: &Plan, key: &KeyReport, sample: &Sample) -> Option<Check> {
+    let named = |known: KmsKey<'_>| known.any_region && same_key_in_any_region(known.key.as_str(), &key.named);
+    let discoveries = plan.job.source.keyrings.iter().flat_map(KeyringSettings::discoveries);
+    let region = KeyArn::parse(&key.named).ok()?.region().to_owned();
+    let mut discovered = discoveries.filter(|(filter, _)| filter.key_in(&region, &key.named).is_some());
+    if key.named_by != NamedBy::Items || plan.job.kms_keys().into_iter().any(named) || discovered.next().is_some() {
         return None;
     }
     let unusable = key.facts.as_ref().and_then(|facts| facts.unusable.as_deref());

@@ -393,7 +393,8 @@ fn padding<T: Copy>(section: &Section<'_>, all: &[T], name: fn(T) -> &'static st
     Ok(padding.value)
 }
 
-fn filter(section: &Section<'_>) -> Result<DiscoveryFilter, Fault> {
+/// The accounts whose keys may be used.
+pub(super) fn filter(section: &Section<'_>) -> Result<DiscoveryFilter, Fault> {
     let partition = section.text("partition")?.map_or_else(|| DEFAULT_PARTITION.to_owned(), |word| word.value);
     let listed = section.texts("accounts")?.ok_or_else(|| section.missing("accounts"))?;
     let mut accounts = BTreeSet::new();

@@ -18,7 +18,7 @@ use crate::crypto::Suite;
 use crate::format::Schema;
 use crate::migration::{self, Depth, OnMixed, Policy};
 
-pub use hierarchy::HierarchySettings;
+pub use hierarchy::{HierarchyRefusal, HierarchySettings};
 pub use key::{KeySource, KeySourceError};
 pub use keyring::{KeyringSettings, KmsKey};
 pub use readiness::{NotReady, Statements};
@@ -285,8 +285,8 @@ fn target(root: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Target, 
             }
         }
         PLAINTEXT => {
-            let extra = suite.or(depth).map(|extra| extra.place).or(refresh.map(|refresh| refresh.place));
-            let extra = extra.or_else(|| keyring.map(|keyring| keyring.place().clone()));
+            let place = suite.or(depth).map(|extra| extra.place).or_else(|| refresh.map(|refresh| refresh.place));
+            let extra = place.or_else(|| keyring.map(|keyring| keyring.place().clone()));
             extra.map_or(Ok(Target::Plaintext), |place| Err(Fault { place, refusal: Refusal::PlaintextTarget }))
         }
         other => Err(Fault { refusal: Refusal::word(other, &FORMATS), place: format.place }),

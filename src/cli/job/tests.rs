@@ -424,8 +424,9 @@ fn branch_keys_of_a_key_store() {
     assert_eq!(by_tenant.in_words(), words);
     let arn = "kms_key_arn = \"arn:aws:kms:eu-west-1:111122223333:key/a\"";
     let discovery = hierarchy(arn, "key_store_readers = \"discovery\", accounts = [\"111122223333\"]");
-    let accounts = vec!["111122223333".to_owned()];
-    assert_eq!(discovery.readers, crate::keyring::KeyStoreReaders::Discovery { partition: None, accounts });
+    let accounts = Some(["111122223333".to_owned()].into());
+    let filter = crate::keyring::DiscoveryFilter { partition: "aws".to_owned(), accounts };
+    assert_eq!(discovery.readers, crate::keyring::KeyStoreReaders::Discovery(filter));
 
     let refused = |from: &str, to: &str, expected: &str| {
         assert!(HIERARCHY.contains(from), "{from}");
@@ -434,6 +435,7 @@ fn branch_keys_of_a_key_store() {
     let readers = ": a hierarchy keyring takes exactly one of kms_key_arn and key_store_readers";
     refused(arn, "partition = \"aws\"", readers);
     refused(arn, &format!("{arn}, key_store_readers = \"discovery\""), readers);
+    refused(arn, "key_store_readers = \"discovery\"", ".accounts: missing");
     refused(arn, "key_store_readers = \"all\"", ".key_store_readers: unknown value \"all\"");
     let filter = ": kms_key_arn names the only key that is trusted, so there is nothing to filter";
     refused(arn, &format!("{arn}, accounts = [\"1\"]"), &format!(".accounts{filter}"));

@@ -21,12 +21,17 @@ pub struct DiscoveryFilter {
 }
 
 impl DiscoveryFilter {
+    /// Whether keys of this partition and account are used.
+    pub(in crate::keyring) fn allows(&self, key: &KeyArn) -> bool {
+        key.partition() == self.partition
+            && self.accounts.as_ref().is_none_or(|accounts| accounts.contains(key.account()))
+    }
+
     /// The key to ask for in a Region, if what was found there is wrapped by one of the filter's that can be used in it.
     #[must_use]
     pub fn key_in(&self, region: &str, found: &str) -> Option<KeyArn> {
         let key = KeyArn::parse(found).ok()?;
-        let of_account = |accounts: &BTreeSet<String>| accounts.contains(key.account());
-        let allowed = key.partition() == self.partition && self.accounts.as_ref().is_none_or(of_account);
+        let allowed = self.allows(&key);
         let key = if key.is_multi_region() { key.in_region(region) } else { key };
         (allowed && key.region() == region).then_some(key)
     }

@@ -15,7 +15,7 @@ use aws_sdk_kms::types::EncryptionAlgorithmSpec;
 use zeroize::Zeroizing;
 
 use super::{KeyringClass, KeyringError, Matching, Recipient, Wanted};
-use crate::aws::{AwsConfig, Fault, Meaning};
+use crate::aws::{AwsConfig, Fault};
 use crate::crypto::{EncryptionContext, KEY_BYTES, Secret};
 
 pub use arn::{KeyArn, KeyArnError};
@@ -190,23 +190,15 @@ fn failed(key: &str, operation: &str, fault: &Fault) -> KeyringError {
         }
         _ => String::new(),
     };
-    KeyringError { class: class(fault), key: key.to_owned(), problem: format!("{operation}: {fault}{remedy}") }
+    KeyringError {
+        class: KeyringClass::of(fault),
+        key: key.to_owned(),
+        problem: format!("{operation}: {fault}{remedy}"),
+    }
 }
 
 /// An answer that KMS never gives.
 fn broken(key: &str, operation: &str, problem: &str) -> KeyringError {
     let problem = format!("{operation}: {problem}; check that the endpoint is KMS");
     KeyringError { class: KeyringClass::Key, key: key.to_owned(), problem }
-}
-
-/// What a fault means for the use of the key. KMS has no conflicts; were there one, it would pass.
-fn class(fault: &Fault) -> KeyringClass {
-    match fault.meaning() {
-        Meaning::Throttled => KeyringClass::Throttled,
-        Meaning::Conflict | Meaning::Unavailable => KeyringClass::Transient,
-        Meaning::Credentials => KeyringClass::Credentials,
-        Meaning::Item => KeyringClass::Item,
-        Meaning::Denied => KeyringClass::Denied,
-        Meaning::Fatal => KeyringClass::Key,
-    }
 }
