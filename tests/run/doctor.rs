@@ -321,3 +321,22 @@ async fn a_plan_says_what_kms_is_asked_for() {
     let plan = bench.reseal("plan --job job.toml");
     assert!(!plan.out.contains("CloudTrail") && plan.out.contains("0 KMS requests"), "{}", plan.out);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_rsa_key_is_asked_to_decrypt_only() {
+    let bench = Bench::with(3).await;
+    let local = bench.stand_ins.kms();
+    let made = local.call("CreateKey", &json!({ "KeySpec": "RSA_2048", "KeyUsage": "ENCRYPT_DECRYPT" })).unwrap();
+    let arn = made["KeyMetadata"]["Arn"].as_str().unwrap();
+    let keyring = format!(r#"{{ type = "aws-kms-rsa", key_arn = "{arn}", padding = "oaep-sha256" }}"#);
+    let hmac = format!("format = \"dbesdk\"\nsuite = \"{HMAC}\"");
+    bench.job(&[(RAW, &keyring), ("format = \"dbesdk\"", &hmac)]);
+    // Before there is anything to decrypt, and after.
+    bench.doctor("").await.expect("encrypt", 0, &["ok        permission: kms:Decrypt on key/"]);
+    bench.sealed_by_a_run("state");
+    let said = bench.doctor("").await;
+    said.expect("nothing", 0, &["the default for an account in us-east-1 is 1000,"]);
+    assert!(!said.words.out.contains("GenerateDataKey"), "{}", said.words.out);
+    local.deny(Denial { operation: Some("Decrypt".to_owned()), ..Denial::default() }).unwrap();
+    bench.doctor("").await.expect("nothing", 3, &["refused   permission: kms:Decrypt on"]);
+}
