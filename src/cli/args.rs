@@ -42,6 +42,8 @@ pub(super) enum Command {
     Tail(TailArgs),
     /// Open every item of the table and count what is at target; writes nothing
     Verify(VerifyArgs),
+    /// Say whether the table needs a change, and which, and whether a run would be refused; writes nothing
+    Doctor(DoctorArgs),
     /// Look at, open or seal single items: DynamoDB JSON lines from standard input to standard output
     #[command(subcommand)]
     Item(ItemCommand),
@@ -62,6 +64,24 @@ pub(super) struct PlanArgs {
     /// The job file
     #[arg(long, value_name = "FILE")]
     pub(super) job: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, ClapArgs)]
+pub(super) struct DoctorArgs {
+    /// The job file
+    #[arg(long, value_name = "FILE")]
+    pub(super) job: PathBuf,
+    /// An alias that readers or writers are configured with, such as alias/customers: which key does it name? May be
+    /// repeated
+    #[arg(long, value_name = "ALIAS")]
+    pub(super) alias: Vec<String>,
+    /// Ask the table for a write whose condition cannot hold, as every run does first
+    #[arg(long)]
+    pub(super) write_probe: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub(super) json: bool,

@@ -5,7 +5,7 @@ use std::io;
 use super::exit::Exit;
 use super::job::{JobError, KeySourceError, NotReady};
 use crate::aws::AwsConfigError;
-use crate::keyring::{KeyArnError, KeyRefused, KeyStoreError, KeyringError};
+use crate::keyring::{KeyArnError, KeyRefused, KeyStoreError, KeyringClass, KeyringError};
 #[cfg(feature = "local")]
 use crate::local::LocalError;
 use crate::pipeline::RunError;
@@ -95,6 +95,19 @@ impl From<KeyStoreError> for Failure {
     }
 }
 
+impl From<KeyRefused> for Failure {
+    fn from(error: KeyRefused) -> Self {
+        // Where KMS did not answer, nobody knows of the key.
+        let exit = match &error {
+            KeyRefused::Service(error) if !matches!(error.class, KeyringClass::Denied | KeyringClass::Key) => {
+                Exit::Fatal
+            }
+            _ => Exit::Refused,
+        };
+        Self::plain(exit, error)
+    }
+}
+
 /// Errors whose sentence ends in the remedy, with the exit code that they end a command with.
 macro_rules! told_with_remedy {
     ($($error:ty => $exit:ident),* $(,)?) => {$(
@@ -110,7 +123,6 @@ told_with_remedy! {
     AwsConfigError => Refused,
     JournalError => Fatal,
     KeyArnError => Usage,
-    KeyRefused => Refused,
     KeyringError => Fatal,
     LockError => Refused,
     OpenError => Refused,

@@ -114,9 +114,16 @@ fn refused(key: &KeySource, error: &dyn std::error::Error) -> Failure {
 }
 
 async fn hierarchy(settings: &HierarchySettings) -> Result<Hierarchy, Failure> {
-    let HierarchySettings { table, name, readers, branch_key, keep, access } = settings;
+    Ok(Hierarchy::new(key_store(settings).await?, settings.branch_key.clone(), settings.keep))
+}
+
+/// The key store of a hierarchical keyring. Sends nothing.
+///
+/// # Errors
+/// [`Failure`] when the AWS configuration does not serve.
+pub(super) async fn key_store(settings: &HierarchySettings) -> Result<KeyStore, Failure> {
+    let HierarchySettings { table, name, readers, access, .. } = settings;
     let tables = AwsConfig::load(access).await?;
     let kms = AwsConfig::load(&settings.kms_access()).await?;
-    let store = KeyStore::new(&tables, &kms, table, name, readers.clone());
-    Ok(Hierarchy::new(store, branch_key.clone(), *keep))
+    Ok(KeyStore::new(&tables, &kms, table, name, readers.clone()))
 }

@@ -3,6 +3,8 @@
 mod args;
 #[cfg(feature = "local")]
 mod demo;
+mod doctor;
+mod economics;
 mod exit;
 mod failure;
 mod habits;
@@ -16,12 +18,14 @@ pub mod lambda;
 mod local;
 mod log;
 mod output;
+mod permissions;
 mod plan;
 mod preflight;
 mod progress;
 mod report;
 mod resolve;
 mod run;
+mod sample;
 mod signals;
 mod stream;
 mod verify;
@@ -59,6 +63,7 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(args).await,
         Command::Tail(args) => run::tail(args).await,
         Command::Verify(args) => verify::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Item(command) => item::run(command).await,
         Command::KeyStore(command) => keystore::run(command).await,
         #[cfg(feature = "local")]

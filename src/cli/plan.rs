@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use serde::Serialize;
 
+use super::economics::{Estimate, PRICE_LIST};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::habits;
@@ -11,14 +12,16 @@ use super::output;
 use super::preflight::Objection;
 use super::report;
 use super::resolve::Plan;
+use super::sample::Sample;
 use super::stream::{enabled, unseen};
-use crate::migration::{Census, Habits, Target};
+use crate::crypto::Recipient;
+use crate::format::Action;
+use crate::migration::{Census, Form, Habits, Need, Share, Target};
 use crate::pipeline::Settings;
-use crate::store::{Capacity, Known, Scan, Shards, StreamFacts, Table, TableFacts};
+use crate::store::{Capacity, Known, Shards, StreamFacts, Table, TableFacts};
 
-/// Items that are looked at; a page of each of a few segments spread over the table.
-const SAMPLE_ITEMS: u32 = 250;
-const SAMPLE_SEGMENTS: u32 = 4;
+/// Items that are looked at in each of a few segments.
+pub(super) const SAMPLE_ITEMS: u32 = 250;
 
 /// The plan as `--json` prints it.
 #[derive(Serialize)]
@@ -35,6 +38,8 @@ struct Printed<'a> {
     kms_requests_per_second: Option<u32>,
     estimate: Estimate,
     sample: &'a Census,
+    keys: Vec<CountedKey<'a>>,
+    forms: Vec<CountedForm<'a>>,
     /// How applications write, as far as the stream's records tell; and why not, where they cannot be read.
     writers: Option<&'a Habits>,
     writers_unknown: Option<&'a str>,
@@ -43,14 +48,102 @@ struct Printed<'a> {
     not_ready: Vec<&'static str>,
 }
 
-/// What the whole table would cost, as far as the sample tells. One pass that rewrites, and one that proves.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// A form of items as `--json` prints it, and how many have it.
+#[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Estimate {
-    read_units: f64,
-    write_units: f64,
-    kms_requests: f64,
-    seconds: f64,
+pub(super) struct CountedForm<'a> {
+    need: Need,
+    /// Empty for plaintext.
+    keys: Vec<Key<'a>>,
+    suite: Option<&'static str>,
+    version: Option<u8>,
+    #[serde(flatten)]
+    share: Share,
+}
+
+/// A key of items, and how many it opens.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct CountedKey<'a> {
+    #[serde(flatten)]
+    key: Key<'a>,
+    #[serde(flatten)]
+    share: Share,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Key<'a> {
+    provider: &'a str,
+    key: &'a str,
+}
+
+impl<'a> From<&'a Recipient> for Key<'a> {
+    fn from(recipient: &'a Recipient) -> Self {
+        Self { provider: &recipient.provider, key: &recipient.key }
+    }
+}
+
+/// The forms of a sample, the most frequent first.
+pub(super) fn counted_forms(census: &Census) -> Vec<CountedForm<'_>> {
+    let counted = most_frequent(census).into_iter().map(|(form, items)| {
+        let sealed = form.sealed.as_ref();
+        CountedForm {
+            need: form.need,
+            keys: sealed.iter().flat_map(|sealed| &sealed.recipients).map(Key::from).collect(),
+            suite: sealed.map(|sealed| sealed.suite.name()),
+            version: sealed.map(|sealed| sealed.version),
+            share: census.share(items),
+        }
+    });
+    counted.collect()
+}
+
+/// The keys of a sample.
+pub(super) fn counted_keys(census: &Census) -> Vec<CountedKey<'_>> {
+    let counted = census.recipients().into_iter();
+    counted.map(|(recipient, items)| CountedKey { key: recipient.into(), share: census.share(items) }).collect()
+}
+
+fn most_frequent(census: &Census) -> Vec<(&Form, u64)> {
+    let mut forms: Vec<_> = census.forms.iter().map(|(form, items)| (form, *items)).collect();
+    forms.sort_by_key(|(_, items)| std::cmp::Reverse(*items));
+    forms
+}
+
+/// The forms of a sample in words, a line each.
+pub(super) fn form_lines(census: &Census) -> Vec<String> {
+    let line = |(form, items): (&Form, u64)| {
+        let what = match &form.sealed {
+            None => "plaintext".to_owned(),
+            Some(sealed) => {
+                let keys: Vec<String> = sealed.recipients.iter().map(ToString::to_string).collect();
+                let suite = if sealed.suite.signs() { "with signature" } else { "without signature" };
+                format!("{}, {suite}, version {}", keys.join(" and "), sealed.version)
+            }
+        };
+        let (share, need) = (percent(census.share(items), census.whole), needed(form.need));
+        let width = if census.whole { 7 } else { 15 };
+        format!("  {items:>6}  {share:>width$}  {need:<10}  {what}")
+    };
+    most_frequent(census).into_iter().map(line).collect()
+}
+
+/// A share of the table as far as it is known.
+pub(super) fn percent(share: Share, whole: bool) -> String {
+    let (low, high) = (share.low * 100.0, share.high * 100.0);
+    if whole { format!("{low:.1} %") } else { format!("{low:.1} to {high:.1} %") }
+}
+
+/// What an item needs, in one word.
+pub(super) const fn needed(need: Need) -> &'static str {
+    match need {
+        Need::Nothing => "at target",
+        Need::Rewrap => "rewrap",
+        Need::Reencrypt => "re-encrypt",
+        Need::Encrypt => "encrypt",
+        Need::Decrypt => "decrypt",
+    }
 }
 
 /// Shows the plan. Exit 3 when a run would be refused. The stream is one that has both images of each change.
@@ -60,7 +153,7 @@ pub(super) async fn show(
     shards: Option<&dyn Shards>,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let census = sample(plan, table).await?;
+    let census = Sample::read(plan, table, SAMPLE_ITEMS).await?.census;
     let habits = match shards {
         Some(shards) => Some(habits::sample(&plan.policy, shards).await),
         None => None,
@@ -68,7 +161,8 @@ pub(super) async fn show(
     let mut warnings = plan.findings.warnings.clone();
     warnings.extend(habits.iter().flatten().flat_map(habits::warnings));
     warnings.extend(report::rewrapped(plan.policy.depth).map(str::to_owned));
-    let estimate = estimate(plan, &census);
+    let estimate = plan.estimate(&census);
+    warnings.extend(logged(plan, &estimate));
     let not_ready = plan.job.readiness().err();
     if json {
         let limit = |units: Option<NonZeroU32>| units.map(NonZeroU32::get);
@@ -85,6 +179,8 @@ pub(super) async fn show(
             kms_requests_per_second: limit(plan.settings.kms_requests),
             estimate,
             sample: &census,
+            keys: counted_keys(&census),
+            forms: counted_forms(&census),
             writers: habits.as_ref().and_then(|habits| habits.as_ref().ok()),
             writers_unknown: habits.as_ref().and_then(|habits| habits.as_ref().err()).map(String::as_str),
             warnings: &warnings,
@@ -98,40 +194,6 @@ pub(super) async fn show(
     plan.demand()?;
     plan.demand_repair(true, true)?;
     not_ready.map_or(Ok(Exit::Done), |not_ready| Err(not_ready.into()))
-}
-
-/// Looks at the first items of a few segments.
-async fn sample(plan: &Plan, table: &dyn Table) -> Result<Census, Failure> {
-    let mut census = Census::default();
-    let total_segments = plan.settings.segments;
-    for i in 0..SAMPLE_SEGMENTS.min(total_segments) {
-        let segment = i * (total_segments / SAMPLE_SEGMENTS.min(total_segments));
-        let scan = Scan { segment, total_segments, after: None, limit: Some(SAMPLE_ITEMS) };
-        let page = table.scan(&scan).await?;
-        for item in &page.items {
-            census.add(&plan.policy, item);
-        }
-    }
-    Ok(census)
-}
-
-fn estimate(plan: &Plan, census: &Census) -> Estimate {
-    let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
-    let items = plan.facts.items.max(census.items) as f64;
-    let read_units = 2.0 * (plan.facts.bytes as f64 / 4096.0).max(1.0);
-    let per_item =
-        share(census.growth.write_units, census.growth.items).max(1.0) * f64::from(plan.settings.write_copies);
-    let rewritten = items * share(census.plaintext + census.sealed, census.items);
-    let write_units = rewritten * per_item;
-    let opened = items * share(census.sealed, census.items);
-    let (opens, seals) = plan.job.kms_requests();
-    let kms_requests = opened * f64::from(opens) + rewritten * f64::from(seals);
-    let time = |units: f64, budget: Option<NonZeroU32>| budget.map_or(0.0, |rate| units / f64::from(rate.get()));
-    let seconds = (time(read_units / 2.0, plan.settings.read_units))
-        .max(time(write_units, plan.settings.write_units))
-        .max(time(kms_requests, plan.settings.kms_requests))
-        + time(read_units / 2.0, plan.settings.read_units);
-    Estimate { read_units, write_units, kms_requests, seconds }
 }
 
 /// The plan for a human.
@@ -157,21 +219,72 @@ fn text(
         "budget",
         format!("{read} read units/s, {write} write units/s, {kms} KMS requests/s; {segments} segments"),
     ));
-    lines.push(labelled(
-        "estimate",
-        format!(
-            "{:.0} read units, {:.0} write units, {:.0} KMS requests, {}",
-            estimate.read_units,
-            estimate.write_units,
-            estimate.kms_requests,
-            duration(estimate.seconds)
-        ),
-    ));
+    lines.extend(consumption(estimate));
     lines.extend(warnings.iter().map(|warning| labelled("warning", warning)));
     lines.join("\n")
 }
 
-fn labelled(label: &str, text: impl std::fmt::Display) -> String {
+/// What a run would consume, what it costs, and what would cost less.
+pub(super) fn consumption(estimate: &Estimate) -> Vec<String> {
+    let Estimate { read_units, write_units, kms_requests, kms_usd, .. } = *estimate;
+    let mut lines = vec![labelled(
+        "estimate",
+        format!(
+            "{read_units:.0} read units, {write_units:.0} write units, {kms_requests:.0} KMS requests, {}",
+            duration(estimate.seconds)
+        ),
+    )];
+    if kms_requests > 0.0 {
+        lines.push(labelled(
+            "KMS",
+            format!(
+                "{:.0} requests to open items, {:.0} to seal them: {} at the budget, {} at the account's documented quota; \
+                 verify asks {:.0} more",
+                estimate.kms_requests_to_open,
+                estimate.kms_requests_to_seal,
+                duration(estimate.kms_seconds),
+                duration(estimate.kms_seconds_at_quota),
+                estimate.kms_requests_to_verify
+            ),
+        ));
+    }
+    let dynamodb = match estimate.dynamodb_usd {
+        Some(dynamodb) => format!("DynamoDB {dynamodb:.2} USD"),
+        None => "DynamoDB: nothing besides the provisioned capacity".to_owned(),
+    };
+    lines.push(labelled("cost", format!("KMS {kms_usd:.2} USD, {dynamodb} ({PRICE_LIST})")));
+    lines.extend(estimate.hierarchy_saves.map(|saved| {
+        labelled(
+            "advice",
+            format!(
+                "a hierarchical keyring would save {:.0} KMS requests of this run ({:.2} USD, {}), those of verify, and one \
+                 for each item that applications read or write from then on",
+                saved.kms_requests,
+                saved.usd,
+                duration(saved.seconds)
+            ),
+        )
+    }));
+    lines
+}
+
+/// What KMS writes down of the table.
+pub(super) fn logged(plan: &Plan, estimate: &Estimate) -> Option<String> {
+    let schema = &plan.job.schema;
+    let included = schema.actions.iter().filter(|(_, action)| **action == Action::SignAndIncludeInEncryptionContext);
+    let mut names: Vec<&str> = schema.keys.iter().chain(included.map(|(name, _)| name.as_str())).collect();
+    names.sort_unstable();
+    names.dedup();
+    (estimate.kms_requests + estimate.kms_requests_to_verify > 0.0).then(|| {
+        format!(
+            "CloudTrail will hold the values of {}, at most in Base64: they are in the encryption context of every request \
+             to KMS",
+            names.join(", ")
+        )
+    })
+}
+
+pub(super) fn labelled(label: &str, text: impl std::fmt::Display) -> String {
     format!("{label:<10}{text}")
 }
 
@@ -255,6 +368,7 @@ fn forms(census: &Census) -> Vec<String> {
     let Census { plaintext, sealed, current, .. } = census;
     let counts = format!("{plaintext} to be sealed, {sealed} sealed otherwise, {current} at target");
     let mut lines = vec![labelled("forms", counts)];
+    lines.extend(form_lines(census));
     lines.extend(
         census
             .refused
@@ -278,7 +392,7 @@ fn capacity(capacity: &Capacity) -> String {
     }
 }
 
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     let duration = std::time::Duration::from_secs_f64(seconds.clamp(1.0, 1e9).ceil());
     format!("about {}", indicatif::HumanDuration(duration))
 }

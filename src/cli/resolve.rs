@@ -4,11 +4,12 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::aws::AwsConfig;
+use crate::cli::economics::{self, Estimate, PerItem};
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
 use crate::cli::job::{Job, KeyringSettings, Target};
 use crate::cli::preflight::{self, Findings, Objection};
-use crate::migration::{Fingerprint, Policy};
+use crate::migration::{Census, Fingerprint, Policy};
 use crate::pipeline::{Pool, Settings};
 use crate::store::{self, Capacity, Projection, StoreClass, TableFacts, Via};
 
@@ -45,11 +46,35 @@ impl Plan {
             StoreClass::Denied | StoreClass::Fatal | StoreClass::Item => Failure::plain(Exit::Refused, error),
             _ => error.into(),
         })?;
+        Ok(Self::of(job, facts))
+    }
+
+    /// Holds a job against what is known of its table.
+    pub(super) fn of(job: Job, facts: TableFacts) -> Self {
         let findings = preflight::examine(&job, &facts);
         let policy = job.policy();
         let settings = settings(&job, &facts);
         let fingerprint = fingerprint(&job, &facts);
-        Ok(Self { job, facts, findings, policy, settings, fingerprint })
+        Self { job, facts, findings, policy, settings, fingerprint }
+    }
+
+    /// What the whole table would cost.
+    pub(super) fn estimate(&self, census: &Census) -> Estimate {
+        let (open, seal) = self.job.kms_requests();
+        let (verify, refreshes) = match &self.job.target {
+            Target::Plaintext => (0, false),
+            Target::Dbesdk { keyring, refresh, .. } => (keyring.kms_requests().0, *refresh),
+        };
+        let rsa = self.job.kms_keys().iter().any(|key| key.rsa.is_some());
+        let requests = PerItem { open, look: u32::from(refreshes), seal, verify, rsa };
+        economics::estimate(self, census, requests, self.kms_quota())
+    }
+
+    /// The lowest of the documented quotas that the job's KMS keys share: requests per second.
+    pub(super) fn kms_quota(&self) -> u32 {
+        let quotas =
+            self.job.kms_keys().into_iter().map(|key| economics::kms_quota(key.key.region(), key.rsa.is_some()));
+        quotas.min().unwrap_or(u32::MAX)
     }
 
     /// Refuses what preflight objects to, with the first objection's remedy.

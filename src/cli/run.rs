@@ -13,8 +13,9 @@ use super::job::{Job, Target};
 use super::keyrings::{self, Use};
 use super::progress::Progress;
 use super::resolve::Plan;
+use super::sample::Sample;
 use super::stream::{self, Asked};
-use super::{plan, report, signals};
+use super::{permissions, plan, report, signals};
 use crate::aws::{Access, AwsConfig};
 use crate::item::{Key, KeyNames, json};
 use crate::keyring::Keyring;
@@ -22,6 +23,9 @@ use crate::pipeline::{self, Follow, Ports, Report, RunError, Stop, Until};
 use crate::store::{
     DynamoShards, DynamoTable, Journal, Shards, SqliteJournal, StreamFacts, TableLock, Via, state_home,
 };
+
+/// Items of each of a few segments for whose contexts KMS is asked for leave before a run.
+const EXAMPLES_PER_SEGMENT: u32 = 2;
 
 /// Runs the job, or shows its plan.
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
@@ -90,6 +94,11 @@ impl Work {
         };
         let target = target_keyring(&plan.job).await?;
         let sources = source_keyrings(&plan.job).await?;
+        let table = DynamoTable::new(&config, plan.job.table.clone(), plan.job.schema.keys.clone());
+        if !plan.job.kms_keys().is_empty() {
+            let sample = Sample::read(&plan, &table, EXAMPLES_PER_SEGMENT).await?;
+            permissions::demand(&plan.job, &sample).await?;
+        }
         let folder = state_folder(args.state_dir.as_deref(), &args.job, &plan.facts.arn)?;
         let lock = TableLock::acquire(&state_home()?, &plan.facts.arn, plan.facts.id.as_deref())?;
         let journal = SqliteJournal::open(&folder, &plan.job.schema.keys, &plan.fingerprint, &now())?;
@@ -97,7 +106,6 @@ impl Work {
             Some(asked) => Some(stream::follow(&mut plan, &config, &journal, asked).await?),
             None => None,
         };
-        let table = DynamoTable::new(&config, plan.job.table.clone(), plan.job.schema.keys.clone());
         let progress = Progress::start(plan.facts.items, args.json);
         let ports = Ports { table: Arc::new(table), target, sources, observer: progress.observer() };
         Ok(Self { plan, ports, journal: Arc::new(journal), follow, progress, json: args.json, folder, _lock: lock })

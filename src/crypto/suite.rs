@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// An algorithm suite of the Database Encryption SDK. Both encrypt with AES-256-GCM under keys from HKDF with SHA-512,
 /// commit to the data key, and authenticate with HMAC-SHA384 (AWS Material Providers Library specification,
 /// `algorithm-suites.md`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Suite {
     /// 0x6700: symmetric authentication only.
     #[serde(rename = "ALG_AES_256_GCM_HKDF_SHA512_COMMIT_KEY_SYMSIG_HMAC_SHA384")]

@@ -20,7 +20,10 @@ pub use hierarchy::{BranchKeyId, Hierarchy, KeepBranchKeys};
 pub use keystore::{
     Created, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders, Moved, ROWS_MAX, RowFacts, RowProblem,
 };
-pub use kms::{DiscoveryFilter, KeyArn, KeyArnError, KeyRefused, KmsDiscovery, KmsKeyring, KmsRsa, KmsRsaPadding};
+pub use kms::{
+    DiscoveryFilter, KeyArn, KeyArnError, KeyFacts, KeyRefused, KmsDiscovery, KmsInquiry, KmsKeyring, KmsRsa,
+    KmsRsaPadding, Rotation, WrappedUnder,
+};
 pub use multi::MultiKeyring;
 pub use raw::{RawAes, RawKeyError, RawRsa};
 pub use secrets::{SecretError, SecretValue, read_secret};

@@ -11,7 +11,7 @@ mod repair;
 mod rewrite;
 mod tally;
 
-pub use census::{Attribute, Census, Growth, Refused};
+pub use census::{Attribute, Census, Form, Growth, Need, Refused, SealedForm, Share};
 pub use exposure::{Exposed, Exposure};
 pub use failure::{Failure, FailureKind, StreamPlace};
 pub use habits::{FEW, Habits};

@@ -42,8 +42,8 @@ use self::lane::Seen;
 use self::page::PageDone;
 use self::tail::Tail;
 use crate::item::Key;
-use crate::migration::{Failure, Policy, Tally};
-use crate::store::{Commit, Cursor, Journal, Pass};
+use crate::migration::{Failure, Policy, Rewrite, Tally};
+use crate::store::{Commit, Cursor, Journal, Pass, Via};
 
 /// How the operator stops a run.
 #[derive(Debug, Clone, Default)]
@@ -155,6 +155,28 @@ pub async fn tail(
     };
     let (ended, tail) = beside_the_tail(&engine, &follow, &journal, work, stop).await?;
     report(&engine, journal.as_ref(), ended, Vec::new(), tail).await
+}
+
+/// Proves that the service honours conditions, as every run does before its first write (rule P): on the first of these
+/// items, given by key and size in bytes, that is still there. Nothing is written. `None` when all of them are gone.
+///
+/// # Errors
+/// [`RunError::Ground`] when it does not honour them, another when the table cannot be used.
+pub async fn prove_ground(
+    ports: Ports,
+    policy: Arc<Policy>,
+    settings: Settings,
+    items: &[(Key, usize)],
+) -> Result<Option<Via>, RunError> {
+    let untouched = |(key, bytes): &(Key, usize)| Rewrite {
+        key: key.clone(),
+        set: Vec::new(),
+        remove: Vec::new(),
+        condition: Vec::new(),
+        bytes: *bytes,
+    };
+    let items: Vec<Rewrite> = items.iter().map(untouched).collect();
+    Engine::new(ports, policy, settings).ground(&items).await
 }
 
 /// Follows the stream while something is worked on, and no longer.

@@ -178,7 +178,7 @@ impl Engine {
     }
 
     /// How to write, after it was proved that conditions are honoured that way (rule P).
-    async fn ground(&self, rewrites: &[Rewrite]) -> Result<Option<Via>, RunError> {
+    pub(super) async fn ground(&self, rewrites: &[Rewrite]) -> Result<Option<Via>, RunError> {
         let mut ground = self.ground.lock().await;
         if ground.is_some() {
             return Ok(*ground);

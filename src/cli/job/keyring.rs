@@ -115,6 +115,19 @@ pub enum KeyringSettings {
     Multi(Vec<Self>),
 }
 
+/// A KMS key that a keyring names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KmsKey<'a> {
+    /// Its ARN.
+    pub key: &'a KeyArn,
+    /// How it is reached.
+    pub access: &'a Access,
+    /// Whether it opens what the same multi-Region key wrapped in another Region.
+    pub any_region: bool,
+    /// How an RSA key pads; `None` for a symmetric one.
+    pub rsa: Option<KmsRsaPadding>,
+}
+
 impl KeyringSettings {
     /// Who the keyring wraps for: how items name its keys, and how strictly they are compared.
     #[must_use]
@@ -132,6 +145,41 @@ impl KeyringSettings {
             Self::AwsKmsDiscovery { .. } => Vec::new(),
             Self::Hierarchy(settings) => vec![settings.branch_key.recipient()],
             Self::Multi(children) => children.iter().flat_map(Self::recipients).collect(),
+        }
+    }
+
+    /// The KMS keys that wrap and unwrap the keys of items themselves.
+    #[must_use]
+    pub fn kms_keys(&self) -> Vec<KmsKey<'_>> {
+        match self {
+            Self::RawAes { .. } | Self::RawRsa { .. } | Self::AwsKmsDiscovery { .. } | Self::Hierarchy(_) => Vec::new(),
+            Self::AwsKms { key_arn, any_region, access } => {
+                vec![KmsKey { key: key_arn, access, any_region: *any_region, rsa: None }]
+            }
+            Self::AwsKmsRsa { key_arn, padding, access, .. } => {
+                vec![KmsKey { key: key_arn, access, any_region: true, rsa: Some(*padding) }]
+            }
+            Self::Multi(children) => children.iter().flat_map(Self::kms_keys).collect(),
+        }
+    }
+
+    /// The hierarchical keyrings in it.
+    #[must_use]
+    pub fn hierarchies(&self) -> Vec<&HierarchySettings> {
+        match self {
+            Self::Hierarchy(settings) => vec![settings],
+            Self::Multi(children) => children.iter().flat_map(Self::hierarchies).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whose keys it uses, whichever items name, and how they are reached.
+    #[must_use]
+    pub fn discoveries(&self) -> Vec<(&DiscoveryFilter, &Access)> {
+        match self {
+            Self::AwsKmsDiscovery { filter, access } => vec![(filter, access)],
+            Self::Multi(children) => children.iter().flat_map(Self::discoveries).collect(),
+            _ => Vec::new(),
         }
     }
 

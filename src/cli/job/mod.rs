@@ -20,7 +20,7 @@ use crate::migration::{self, Depth, OnMixed, Policy};
 
 pub use hierarchy::{HierarchyRefusal, HierarchySettings};
 pub use key::{KeySource, KeySourceError};
-pub use keyring::KeyringSettings;
+pub use keyring::{KeyringSettings, KmsKey};
 pub use readiness::{NotReady, Statements};
 pub use refusal::{Place, Refusal};
 
@@ -167,6 +167,16 @@ impl Job {
         };
         let sources = self.source.keyrings.iter().map(|keyring| keyring.kms_requests().0);
         (sources.fold(target, u32::max), seals)
+    }
+
+    /// The KMS keys that it names, the target's first.
+    #[must_use]
+    pub fn kms_keys(&self) -> Vec<KmsKey<'_>> {
+        let target = match &self.target {
+            Target::Plaintext => None,
+            Target::Dbesdk { keyring, .. } => Some(keyring),
+        };
+        target.into_iter().chain(&self.source.keyrings).flat_map(KeyringSettings::kms_keys).collect()
     }
 
     /// Reads a job file. Paths in it are relative to its folder.

@@ -201,6 +201,16 @@ pub fn matches(schema: &Schema, suite: Suite, recipients: &[Wanted], sealed: &Se
         && is_for(recipients, sealed)
 }
 
+/// Whether an inspected item has the attributes encrypted that this schema encrypts, and no others: then a rewrap, which
+/// leaves every attribute as it is, can make it what sealing it would make it.
+#[must_use]
+pub fn encrypts_the_same(schema: &Schema, sealed: &Sealed) -> bool {
+    let encrypts = |action: Action| action == Action::EncryptAndSign;
+    sealed.fields.iter().all(|(name, found)| {
+        schema.action(name).is_some_and(|wanted| wanted != Action::DoNothing && encrypts(wanted) == encrypts(*found))
+    })
+}
+
 /// Whether the encrypted data keys are one for each recipient wanted, in any order.
 fn is_for(recipients: &[Wanted], sealed: &Sealed) -> bool {
     let mut found: Vec<Recipient> = sealed.head.recipients().collect();
@@ -215,6 +225,7 @@ fn is_for(recipients: &[Wanted], sealed: &Sealed) -> bool {
 }
 
 /// The header version that items of a schema have.
-pub(super) fn version(schema: &Schema) -> u8 {
+#[must_use]
+pub fn version(schema: &Schema) -> u8 {
     if schema.includes_context() { 2 } else { 1 }
 }

@@ -28,7 +28,9 @@ pub mod value;
 
 pub use context::{ContextError, attribute};
 pub use head::{EncryptedDataKey, Head, HeadError, MESSAGE_ID_BYTES};
-pub use inspect::{InspectError, Inspection, Mixed, Sealed, inspect, looks_encrypted, matches};
+pub use inspect::{
+    InspectError, Inspection, Mixed, Sealed, encrypts_the_same, inspect, looks_encrypted, matches, version,
+};
 pub use open::{OpenError, authenticate, open};
 pub use rewrap::{Rewrap, prepare_rewrap, rewrap};
 pub use seal::{Prepared, SealError, prepare, seal};

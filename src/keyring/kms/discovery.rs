@@ -26,6 +26,15 @@ impl DiscoveryFilter {
         key.partition() == self.partition
             && self.accounts.as_ref().is_none_or(|accounts| accounts.contains(key.account()))
     }
+
+    /// The key to ask for in a Region, if what was found there is wrapped by one of the filter's that can be used in it.
+    #[must_use]
+    pub fn key_in(&self, region: &str, found: &str) -> Option<KeyArn> {
+        let key = KeyArn::parse(found).ok()?;
+        let allowed = self.allows(&key);
+        let key = if key.is_multi_region() { key.in_region(region) } else { key };
+        (allowed && key.region() == region).then_some(key)
+    }
 }
 
 /// A keyring that unwraps by any key of the filter, in its own Region: what another Region's multi-Region key wrapped, by
@@ -47,10 +56,7 @@ impl KmsDiscovery {
     /// The key to ask for, if what was found is wrapped by one of the filter's that can be used in this Region.
     fn key(&self, found: WrappedRef<'_>) -> Option<KeyArn> {
         let info = std::str::from_utf8(found.provider_info).ok().filter(|_| found.provider_id == PROVIDER_ID)?;
-        let key = KeyArn::parse(info).ok()?;
-        let allowed = self.filter.allows(&key);
-        let key = if key.is_multi_region() { key.in_region(&self.region) } else { key };
-        (allowed && key.region() == self.region).then_some(key)
+        self.filter.key_in(&self.region, info)
     }
 }
 

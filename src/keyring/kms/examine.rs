@@ -93,7 +93,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn has(self, spec: &KeySpec) -> bool {
+    pub(super) fn has(self, spec: &KeySpec) -> bool {
         match self {
             Self::Symmetric => *spec == KeySpec::SymmetricDefault,
             Self::Rsa => matches!(spec, KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096),

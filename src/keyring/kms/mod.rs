@@ -3,6 +3,7 @@
 mod arn;
 mod discovery;
 mod examine;
+mod inquiry;
 mod rsa;
 mod symmetric;
 
@@ -20,6 +21,7 @@ use crate::crypto::{EncryptionContext, KEY_BYTES, Secret};
 pub use arn::{KeyArn, KeyArnError};
 pub use discovery::{DiscoveryFilter, KmsDiscovery};
 pub use examine::KeyRefused;
+pub use inquiry::{KeyFacts, KmsInquiry, Rotation, WrappedUnder};
 pub use rsa::{KmsRsa, KmsRsaPadding};
 pub use symmetric::KmsKeyring;
 

@@ -48,7 +48,7 @@ impl KmsRsaPadding {
         }
     }
 
-    const fn algorithm(self) -> EncryptionAlgorithmSpec {
+    pub(super) const fn algorithm(self) -> EncryptionAlgorithmSpec {
         match self {
             Self::OaepSha1 => EncryptionAlgorithmSpec::RsaesOaepSha1,
             Self::OaepSha256 => EncryptionAlgorithmSpec::RsaesOaepSha256,
