@@ -9,7 +9,7 @@ use crate::migration::Census;
 use crate::store::Capacity;
 
 /// When the prices below were the list's, and where.
-pub(super) const PRICE_LIST: &str = "list prices of us-east-1, November 2026; other Regions differ";
+pub(super) const PRICE_LIST: &str = "list prices of us-east-1 as known in November 2026; check yours";
 /// USD per request to KMS, with a symmetric key.
 const USD_PER_KMS_REQUEST: f64 = 0.03 / 10_000.0;
 /// The same with an RSA key of more than 2048 bits.
