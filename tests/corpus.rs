@@ -267,6 +267,11 @@ fn job() -> Seeds {
     let target = "[target]\nformat = \"dbesdk\"\n";
     let raw = "keyring = { type = \"raw-aes\", namespace = \"acme\", name = \"k1\", key_file = \"k1.key\" }\n";
     let kms = "keyring = { type = \"aws-kms\", key_arn = \"arn:aws:kms:eu-central-1:111122223333:key/k\", role_arn = \"r\" }\n";
+    let multi = concat!(
+        "suite = \"ALG_AES_256_GCM_HKDF_SHA512_COMMIT_KEY_SYMSIG_HMAC_SHA384\"\n",
+        "keyring = { type = \"multi\", generator = { type = \"aws-kms-mrk\", key_arn = \"arn:aws:kms:r:1:key/mrk-1\" },",
+        " children = [{ type = \"aws-kms-rsa\", key_arn = \"arn:aws:kms:r:1:key/1\", padding = \"oaep-sha1\" }] }\n",
+    );
     let whole = [table, attributes, target, raw].concat();
     let everything = [
         "version = 1\n[table]\nname = \"arn:aws:dynamodb:eu-central-1:111122223333:table/customers\"\npartition_key = \"tenant\"\n",
@@ -286,6 +291,8 @@ fn job() -> Seeds {
         attributes,
         "[target]\nformat = \"plaintext\"\n[source]\nkeyrings = [{ type = \"raw-aes\", namespace = \"acme\", name = \"k\", key_env = \"K\" }]\n",
     ];
+    let key_at_hand = "{ type = \"raw-aes\", namespace = \"acme\", name = \"k\", key_env = \"K\" }";
+    let discovered = "{ type = \"aws-kms-discovery\", accounts = [\"111122223333\"] }";
     let with = |line: &str| [table, line, attributes, target, raw].concat();
     let seeds = [
         ("whole-short", whole.clone()),
@@ -313,6 +320,10 @@ fn job() -> Seeds {
         ("budget-huge", [&whole, "[budget]\nread_units_per_second = 4294967296\n"].concat()),
         ("keyring-missing", [table, attributes, target].concat()),
         ("keyring-two-sources", whole.replace("key_file", "key_env = \"K\", key_file")),
+        ("whole-multi", whole.replace(raw, multi)),
+        ("keyring-of-none", whole.replace(raw, "keyring = { type = \"multi\", children = [] }\n")),
+        ("whole-rsa", whole.replace("raw-aes", "raw-rsa").replace("key_file", "padding = \"pkcs1\", key_secret")),
+        ("whole-discovered", back.concat().replace(key_at_hand, discovered)),
         ("keyring-arn-of-nothing", whole.replace(raw, &kms.replace("key/k", "key/"))),
         ("control-character", whole.replace("customers", "\u{1}")),
     ];

@@ -87,26 +87,77 @@ enum Suite {
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Keyring {
-    /// An AES key of 32 bytes, in a file or an environment variable.
+    /// An AES key, in a file or an environment variable.
     RawAes {
         /// Provider id of its encrypted data keys.
         namespace: String,
         /// Name in their provider info.
         name: String,
-        /// A file of 32 bytes, or of their Base64 form.
+        /// A file of the bytes of an AES-256 key, or of the Base64 form of any.
         key_file: Option<PathBuf>,
         /// An environment variable with the Base64 form.
         key_env: Option<String>,
     },
-    /// A symmetric KMS key.
-    AwsKms {
-        /// Its key ARN.
-        key_arn: String,
-        /// Region of the requests; the ARN's own if absent.
-        region: Option<String>,
-        /// Profile of the AWS configuration files.
-        profile: Option<String>,
+    /// An RSA key in PEM: `NAME.private.pem`, with `NAME.public.pem` beside it.
+    RawRsa {
+        /// Provider id of its encrypted data keys.
+        namespace: String,
+        /// Their provider info.
+        name: String,
+        /// How wrapped keys are padded.
+        padding: Padding,
+        /// The file of the private key.
+        key_file: PathBuf,
     },
+    /// A symmetric KMS key.
+    AwsKms(KmsKey),
+    /// A symmetric KMS key, compared as multi-Region keys are.
+    AwsKmsMrk(KmsKey),
+    /// An RSA key of KMS.
+    AwsKmsRsa {
+        /// The key.
+        #[serde(flatten)]
+        key: KmsKey,
+        /// How wrapped keys are padded.
+        padding: Padding,
+        /// The file of the public key, in PEM.
+        public_key_file: PathBuf,
+    },
+    /// Several keyrings as one.
+    Multi {
+        /// The one that makes the data key; the first of the children if absent.
+        generator: Option<Box<Keyring>>,
+        /// The others.
+        #[serde(default)]
+        children: Vec<Keyring>,
+    },
+}
+
+/// A KMS key, and how it is reached.
+#[derive(Deserialize)]
+pub struct KmsKey {
+    /// Its key ARN.
+    pub key_arn: String,
+    /// Region of the requests; the ARN's own if absent.
+    pub region: Option<String>,
+    /// Profile of the AWS configuration files.
+    pub profile: Option<String>,
+}
+
+/// The paddings of RSA.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "kebab-case")]
+pub enum Padding {
+    /// PKCS #1 v1.5.
+    Pkcs1,
+    /// OAEP with SHA-1.
+    OaepSha1,
+    /// OAEP with SHA-256.
+    OaepSha256,
+    /// OAEP with SHA-384.
+    OaepSha384,
+    /// OAEP with SHA-512.
+    OaepSha512,
 }
 
 impl Job {
@@ -155,8 +206,16 @@ impl Job {
         if file.is_some() && bytes.len() == 32 {
             return Ok(bytes);
         }
-        let key = BASE64.decode(bytes.trim_ascii()).map_err(|_| format!("{place}: not a key in Base64"))?;
-        if key.len() == 32 { Ok(key) } else { Err(format!("{place}: {} bytes, not 32", key.len()).into()) }
+        Ok(BASE64.decode(bytes.trim_ascii()).map_err(|_| format!("{place}: not a key in Base64"))?)
+    }
+
+    /// The content of a file that the job names.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn file(&self, file: &Path) -> Result<Vec<u8>, Failure> {
+        let path = self.directory.join(file);
+        Ok(std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?)
     }
 }
 
