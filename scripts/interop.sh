@@ -72,9 +72,13 @@ start_kms() {
     grep '^export AWS_' "$work/local.out" >"$work/local.env" || { cat "$work/local.err" >&2; exit 1; }
     # shellcheck source=/dev/null
     . "$work/local.env"
+}
+
+# two_keys CREATE-KEY OPTIONS...: two KMS keys for the next cases.
+two_keys() {
     local first second
-    first=$("$official" create-key)
-    second=$("$official" create-key)
+    first=$("$official" create-key "$@")
+    second=$("$official" create-key "$@")
     key_arns=(--key-arn "$first" --key-arn "$second")
 }
 
@@ -140,8 +144,13 @@ items=0
 for name in $("$cases" list); do
     # shellcheck disable=SC2053
     [[ $name == $pattern ]] || continue
-    if [[ $name == aws-kms.* && -z $server ]]; then
-        start_kms
+    if [[ $name == aws-kms* || $name == multi.* ]]; then
+        [ -n "$server" ] || start_kms
+        case $name in
+            aws-kms-mrk.*) two_keys --multi-region ;;
+            aws-kms-rsa-*) two_keys --rsa ;;
+            *) two_keys ;;
+        esac
     fi
     run_case "$name"
     items=$((items + count))

@@ -1,4 +1,4 @@
-//! The matrix of cases: two keyrings, two algorithm suites, two header versions, and what the items are like.
+//! The matrix of cases: keyrings, two algorithm suites, two header versions, and what the items are like.
 
 use std::fmt;
 
@@ -7,14 +7,79 @@ use crate::value::{ALL, KEYS, Kind};
 /// One cell of the matrix; all its items are sealed with one job file.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// `raw-aes`, else `aws-kms`.
-    pub raw_aes: bool,
+    /// What wraps the keys.
+    pub keyring: Keyring,
     /// The suite with an ECDSA signature, else the one without.
     pub ecdsa: bool,
     /// Header version 2, which attributes in the encryption context bring about.
     pub version_2: bool,
     /// What the items are like.
     pub shape: &'static Shape,
+}
+
+/// What wraps the keys of a case.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Keyring {
+    /// An AES key of so many bits.
+    RawAes(usize),
+    /// An RSA key, with this padding.
+    RawRsa(&'static str),
+    /// A KMS key.
+    AwsKms,
+    /// A multi-Region key of KMS.
+    AwsKmsMrk,
+    /// An RSA key of KMS, with this padding.
+    AwsKmsRsa(&'static str),
+    /// A KMS key, an AES key and an RSA key.
+    Multi,
+}
+
+impl Keyring {
+    /// Those that need no KMS first.
+    const ALL: [Self; 13] = [
+        Self::RawAes(256),
+        Self::RawAes(192),
+        Self::RawAes(128),
+        Self::RawRsa("pkcs1"),
+        Self::RawRsa("oaep-sha1"),
+        Self::RawRsa("oaep-sha256"),
+        Self::RawRsa("oaep-sha384"),
+        Self::RawRsa("oaep-sha512"),
+        Self::AwsKms,
+        Self::AwsKmsMrk,
+        Self::AwsKmsRsa("oaep-sha1"),
+        Self::AwsKmsRsa("oaep-sha256"),
+        Self::Multi,
+    ];
+
+    /// Whether contexts go to KMS, which limits them to some 8 KB.
+    pub const fn has_kms(self) -> bool {
+        !matches!(self, Self::RawAes(_) | Self::RawRsa(_))
+    }
+
+    /// Whether items of the shape are sealed with it. What items are like is no keyring's affair: two see them all, or
+    /// all that fit, the others see that they work.
+    fn has(self, shape: &Shape) -> bool {
+        match self {
+            Self::RawAes(256) => true,
+            Self::AwsKms => shape.with_kms,
+            _ => shape.with_every_keyring,
+        }
+    }
+}
+
+impl fmt::Display for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RawAes(256) => f.write_str("raw-aes"),
+            Self::RawAes(bits) => write!(f, "raw-aes-{bits}"),
+            Self::RawRsa(padding) => write!(f, "raw-rsa-{padding}"),
+            Self::AwsKms => f.write_str("aws-kms"),
+            Self::AwsKmsMrk => f.write_str("aws-kms-mrk"),
+            Self::AwsKmsRsa(padding) => write!(f, "aws-kms-rsa-{padding}"),
+            Self::Multi => f.write_str("multi"),
+        }
+    }
 }
 
 /// What the items of a case are like.
@@ -39,11 +104,20 @@ pub struct Shape {
     pub beacons: bool,
     /// Whether the shape is also sealed with KMS, whose encryption contexts are limited to some 8 KB.
     pub with_kms: bool,
+    /// Whether the shape is sealed with all keyrings that there are.
+    pub with_every_keyring: bool,
 }
 
 const SHAPES: &[Shape] = &[
     Shape { name: "keys-only", keys: &[Kind::String], encrypted: 0, signed: 0, ..PLAIN },
-    Shape { name: "one", keys: &[Kind::String, Kind::Number], encrypted: 1, with_kms: true, ..PLAIN },
+    Shape {
+        name: "one",
+        keys: &[Kind::String, Kind::Number],
+        encrypted: 1,
+        with_kms: true,
+        with_every_keyring: true,
+        ..PLAIN
+    },
     Shape { name: "types", keys: KEY_PAIR, encrypted: 10, signed: 10, unsigned_names: 3, with_kms: true, ..PLAIN },
     Shape { name: "numbers", kinds: &[Kind::Number, Kind::NumberSet], keys: &[Kind::Number], ..PLAIN },
     Shape { name: "names", keys: KEY_PAIR, unsigned_names: 4, unsigned_prefix: Some("é:"), name_length: 255, ..PLAIN },
@@ -65,30 +139,29 @@ const PLAIN: Shape = Shape {
     name_length: 20,
     beacons: false,
     with_kms: false,
+    with_every_keyring: false,
 };
 const KEY_PAIR: &[Kind] = &[KEYS[0], KEYS[2]];
 const SETS: &[Kind] = &[Kind::StringSet, Kind::NumberSet, Kind::BinarySet];
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keyring = if self.raw_aes { "raw-aes" } else { "aws-kms" };
         let suite = if self.ecdsa { "ecdsa" } else { "hmac" };
         let version = if self.version_2 { "v2" } else { "v1" };
-        write!(f, "{keyring}.{suite}.{version}.{}", self.shape.name)
+        write!(f, "{}.{suite}.{version}.{}", self.keyring, self.shape.name)
     }
 }
 
 /// Every case, those that need no KMS first.
 pub fn all() -> impl Iterator<Item = Case> {
-    [true, false].into_iter().flat_map(|raw_aes| {
-        let shapes = SHAPES.iter().filter(move |shape| raw_aes || shape.with_kms);
+    Keyring::ALL.into_iter().flat_map(|keyring| {
+        let shapes = SHAPES.iter().filter(move |shape| keyring.has(shape));
         shapes.flat_map(move |shape| {
-            [(true, false), (true, true), (false, false), (false, true)].map(|(ecdsa, version_2)| Case {
-                raw_aes,
-                ecdsa,
-                version_2,
-                shape,
-            })
+            let suites = [(true, false), (true, true), (false, false), (false, true)];
+            // AWS's RSA keyring over KMS refuses the suite with ECDSA.
+            let suites =
+                suites.into_iter().filter(move |(ecdsa, _)| !(*ecdsa && matches!(keyring, Keyring::AwsKmsRsa(_))));
+            suites.map(move |(ecdsa, version_2)| Case { keyring, ecdsa, version_2, shape })
         })
     })
 }

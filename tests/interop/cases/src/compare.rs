@@ -10,6 +10,8 @@ use crate::job::{Action, Job};
 
 /// The attributes that the format adds.
 const ADDED: [&str; 2] = ["aws_dbe_head", "aws_dbe_foot"];
+/// Bytes of a recipient's tag in the foot.
+pub const TAG_BYTES: usize = 48;
 /// Type id in front of each encrypted value (Database Encryption SDK specification, `ddb-attribute-serialization.md`).
 const TYPE_IDS: [(&str, [u8; 2]); 10] = [
     ("NULL", [0, 0]),
@@ -89,7 +91,7 @@ pub fn sealed(job: &Job, original: &Attributes, sealed: &Attributes) -> Result<(
         return Err(format!("the head begins {:?}, not with version and flavor {expected:?}", head.get(..2)).into());
     }
     let foot = binary(&sealed["aws_dbe_foot"])?.len();
-    let expected = if job.ecdsa { 48 + 103 } else { 48 };
+    let expected = TAG_BYTES * job.recipients + if job.ecdsa { 103 } else { 0 };
     if foot == expected { Ok(()) } else { Err(format!("a foot of {foot} bytes, not {expected}").into()) }
 }
 

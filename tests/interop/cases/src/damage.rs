@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value as Json, json};
 
 use crate::Failure;
-use crate::compare::binary;
+use crate::compare::{TAG_BYTES, binary};
 use crate::job::{Action, Job};
 use crate::random::Random;
 
@@ -19,6 +19,8 @@ pub fn item(job: &Job, item: &mut Map<String, Json>, random: &mut Random) -> Res
         signed.iter().filter(|name| job.actions.get(*name) == Some(&Action::Encrypt)).collect();
     match random.below(6) {
         0 => flip("aws_dbe_head", item, random),
+        // A reader checks the tag of the recipient that it is: with all keys at hand, the first.
+        1 if job.recipients > 1 => flip_before("aws_dbe_foot", TAG_BYTES, item, random),
         1 => flip("aws_dbe_foot", item, random),
         2 if !encrypted.is_empty() => flip(random.pick::<&String>(&encrypted), item, random),
         3 if encrypted.len() > 1 => {
@@ -47,9 +49,14 @@ fn is_signed(job: &Job, name: &str) -> bool {
 }
 
 fn flip(name: &str, item: &mut Map<String, Json>, random: &mut Random) -> Result<(), Failure> {
+    flip_before(name, usize::MAX, item, random)
+}
+
+/// Flips a bit before this byte.
+fn flip_before(name: &str, end: usize, item: &mut Map<String, Json>, random: &mut Random) -> Result<(), Failure> {
     let value = item.get_mut(name).ok_or("not a sealed item")?;
     let mut bytes = binary(value)?;
-    let at = random.below(bytes.len());
+    let at = random.below(bytes.len().min(end));
     bytes[at] ^= 1 << random.below(8);
     *value = json!({ "B": BASE64.encode(bytes) });
     Ok(())

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value as Json, json};
 use toml::{Table, Value as Toml};
 
-use crate::case::Case;
+use crate::case::{Case, Keyring};
 use crate::job::Action;
 use crate::random::Random;
 use crate::value::{self, Kind};
@@ -18,6 +20,12 @@ const IN_CONTEXT: usize = 4;
 /// The longest name of a key attribute, in characters. The official library takes 255 UTF-16 code units, and a
 /// character has up to two.
 const KEY_NAME_LENGTH: usize = 127;
+
+/// AES keys: that of the case and another one.
+const KEY_FILES: [&str; 2] = ["k1.key", "k2.key"];
+/// RSA keys, likewise.
+const RSA_KEYS: [&str; 2] = ["rsa2048-for-tests-only.private.pem", "rsa3072-for-tests-only.private.pem"];
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures");
 
 /// The attributes of a case's table.
 struct Schema {
@@ -41,16 +49,15 @@ pub fn write(case: Case, seed: u64, count: usize, key_arns: &[String], directory
     let schema = Schema::new(case, &mut random);
     let directory = std::path::absolute(directory)?;
     std::fs::create_dir_all(&directory)?;
-    let keyrings = if case.raw_aes {
-        ["k1.key", "k2.key"].map(|file| raw_aes(&directory.join(file)))
-    } else {
-        let [first, second, ..] = key_arns else {
-            return Err("a KMS case needs two --key-arn".into());
-        };
-        [kms(first), kms(second)]
-    };
-    for file in ["k1.key", "k2.key"] {
-        std::fs::write(directory.join(file), random.bytes(32))?;
+    let keyrings = [0, 1].map(|which| keyring(case.keyring, which, key_arns, &directory));
+    let [own, other] = keyrings;
+    let keyrings = [own?, other?];
+    let bytes = if let Keyring::RawAes(bits) = case.keyring { bits / 8 } else { 32 };
+    for file in KEY_FILES {
+        let key = random.bytes(bytes);
+        // Shorter ones are told from each other in Base64 only.
+        let content = if bytes == 32 { key } else { format!("{}\n", BASE64.encode(key)).into_bytes() };
+        std::fs::write(directory.join(file), content)?;
     }
     let logical_name = format!("reseal-{}", text::any(&mut random, 5));
     let jobs = [
@@ -69,14 +76,38 @@ pub fn write(case: Case, seed: u64, count: usize, key_arns: &[String], directory
     Ok(())
 }
 
-fn raw_aes(file: &Path) -> Table {
-    let mut keyring = Table::from_iter([("type", "raw-aes"), ("namespace", "acme"), ("name", "ключ 1")].map(entry));
-    keyring.insert("key_file".to_owned(), file.to_string_lossy().into_owned().into());
-    keyring
-}
-
-fn kms(arn: &str) -> Table {
-    Table::from_iter([("type", "aws-kms"), ("key_arn", arn)].map(entry))
+/// The keyring of a case, or another one of its kind.
+fn keyring(kind: Keyring, which: usize, key_arns: &[String], directory: &Path) -> Result<Table, Failure> {
+    let raw = |kind: &str, file: &Path| {
+        let mut keyring = Table::from_iter([("type", kind), ("namespace", "acme"), ("name", "ключ 1")].map(entry));
+        keyring.insert("key_file".to_owned(), file.to_string_lossy().into_owned().into());
+        keyring
+    };
+    let kms = |kind: &str| {
+        let arn = key_arns.get(which).ok_or("a KMS case needs two --key-arn")?;
+        Ok::<_, Failure>(Table::from_iter([("type", kind), ("key_arn", arn)].map(entry)))
+    };
+    let padded = |mut keyring: Table, padding: &str| {
+        keyring.insert("padding".to_owned(), padding.into());
+        keyring
+    };
+    let aes = || raw("raw-aes", &directory.join(KEY_FILES[which]));
+    let rsa = |padding| padded(raw("raw-rsa", &Path::new(FIXTURES).join(RSA_KEYS[which])), padding);
+    Ok(match kind {
+        Keyring::RawAes(_) => aes(),
+        Keyring::RawRsa(padding) => rsa(padding),
+        Keyring::AwsKms => kms("aws-kms")?,
+        Keyring::AwsKmsMrk => kms("aws-kms-mrk")?,
+        Keyring::AwsKmsRsa(padding) => padded(kms("aws-kms-rsa")?, padding),
+        Keyring::Multi => {
+            let mut rsa = rsa("oaep-sha256");
+            rsa.insert("name".to_owned(), "ключ 2".into());
+            let mut keyring = Table::from_iter([entry(("type", "multi"))]);
+            keyring.insert("generator".to_owned(), kms("aws-kms")?.into());
+            keyring.insert("children".to_owned(), vec![aes(), rsa].into());
+            keyring
+        }
+    })
 }
 
 fn entry((name, value): (&str, &str)) -> (String, Toml) {
@@ -172,7 +203,7 @@ impl Schema {
 /// A value for the encryption context. KMS limits the whole context, so it gets scalars, which are short.
 fn in_context(case: Case, random: &mut Random) -> Json {
     let scalars = &value::ALL[..5];
-    let kinds = if case.raw_aes && case.shape.name_length < 100 { case.shape.kinds } else { scalars };
+    let kinds = if !case.keyring.has_kms() && case.shape.name_length < 100 { case.shape.kinds } else { scalars };
     match *random.pick(kinds) {
         // 16 bits hold the length of a context value.
         Kind::Large | Kind::Deep => value::any(Kind::Map, random),

@@ -28,12 +28,14 @@ impl Action {
     }
 }
 
-/// What a job says of each attribute, and of the suite.
+/// What a job says of each attribute, of the suite and of the recipients.
 pub struct Job {
     /// The action of each attribute.
     pub actions: BTreeMap<String, Action>,
     /// Whether the suite has an ECDSA signature.
     pub ecdsa: bool,
+    /// How many recipients a sealed item has.
+    pub recipients: usize,
 }
 
 impl Job {
@@ -48,8 +50,15 @@ impl Job {
             let known = NAMES.into_iter().find(|(_, text)| action.as_str() == Some(text));
             Ok((name.clone(), known.ok_or_else(|| format!("{name:?}: unknown action"))?.0))
         });
-        let suite = section("target")?.get("suite").and_then(toml::Value::as_str).unwrap_or("ECDSA");
-        Ok(Self { actions: actions.collect::<Result<_, Failure>>()?, ecdsa: suite.contains("ECDSA") })
+        let target = section("target")?;
+        let suite = target.get("suite").and_then(toml::Value::as_str).unwrap_or("ECDSA");
+        // Where there are children, there is a generator.
+        let children = target.get("keyring").and_then(|keyring| keyring.get("children")?.as_array());
+        Ok(Self {
+            actions: actions.collect::<Result<_, Failure>>()?,
+            ecdsa: suite.contains("ECDSA"),
+            recipients: 1 + children.map_or(0, Vec::len),
+        })
     }
 
     /// The header version that the actions bring about.

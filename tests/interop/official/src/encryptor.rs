@@ -11,6 +11,8 @@ use aws_db_esdk::material_providers::types::keyring::KeyringRef;
 use aws_db_esdk::material_providers::types::material_providers_config::MaterialProvidersConfig;
 use aws_db_esdk::material_providers::types::{AesWrappingAlg, PaddingScheme};
 use aws_sdk_kms::types::EncryptionAlgorithmSpec;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::Failure;
 use crate::dynamodb_json::Item;
@@ -76,8 +78,13 @@ async fn keyring(job: &Job, keyring: &Keyring) -> Result<KeyringRef, Failure> {
                 Padding::OaepSha256 => EncryptionAlgorithmSpec::RsaesOaepSha256,
                 _ => return Err("KMS has no such padding".into()),
             };
-            let create = providers.create_aws_kms_rsa_keyring().kms_client(kms(key).await).kms_key_id(&key.key_arn);
-            create.public_key(job.file(public_key_file)?).encryption_algorithm(algorithm).send().await?
+            let client = kms(key).await;
+            let public = match public_key_file {
+                Some(file) => job.file(file)?,
+                None => public_key(&client, &key.key_arn).await?,
+            };
+            let create = providers.create_aws_kms_rsa_keyring().kms_client(client).kms_key_id(&key.key_arn);
+            create.public_key(public).encryption_algorithm(algorithm).send().await?
         }
         Keyring::Multi { generator, children } => {
             let mut keyrings = Vec::with_capacity(1 + children.len());
@@ -97,6 +104,14 @@ async fn kms(key: &KmsKey) -> aws_sdk_kms::Client {
         loader = loader.profile_name(profile);
     }
     aws_sdk_kms::Client::new(&loader.load().await)
+}
+
+/// The public key of an RSA key of KMS, in PEM.
+async fn public_key(kms: &aws_sdk_kms::Client, arn: &str) -> Result<Vec<u8>, Failure> {
+    let answer = kms.get_public_key().key_id(arn).send().await?;
+    let text = BASE64.encode(answer.public_key.ok_or("KMS answered without the public key")?);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    Ok(format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n")).into_bytes())
 }
 
 /// Seals a plaintext item.

@@ -120,8 +120,8 @@ pub enum Keyring {
         key: KmsKey,
         /// How wrapped keys are padded.
         padding: Padding,
-        /// The file of the public key, in PEM.
-        public_key_file: PathBuf,
+        /// The file of the public key, in PEM; KMS is asked if absent.
+        public_key_file: Option<PathBuf>,
     },
     /// Several keyrings as one.
     Multi {

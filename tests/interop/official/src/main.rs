@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use aws_db_esdk::item_encryptor::client::Client as ItemEncryptor;
+use aws_sdk_kms::types::{KeySpec, KeyUsageType};
 use clap::{Parser, Subcommand};
 use official::job::Job;
 use official::{Failure, dynamodb_json, encryptor};
@@ -34,8 +35,15 @@ enum Command {
         #[arg(long)]
         job: PathBuf,
     },
-    /// Makes a symmetric KMS key and prints its ARN.
-    CreateKey,
+    /// Makes a KMS key and prints its ARN: a symmetric one, unless it is to be another.
+    CreateKey {
+        /// One for several Regions.
+        #[arg(long)]
+        multi_region: bool,
+        /// An RSA key.
+        #[arg(long)]
+        rsa: bool,
+    },
 }
 
 #[tokio::main]
@@ -43,7 +51,7 @@ async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Seal { job } => each_line(&job, true).await,
         Command::Open { job } => each_line(&job, false).await,
-        Command::CreateKey => create_key().await,
+        Command::CreateKey { multi_region, rsa } => create_key(multi_region, rsa).await,
     };
     outcome.unwrap_or_else(|failure| {
         eprintln!("official: {failure}");
@@ -77,9 +85,11 @@ async fn one_line(encryptor: &ItemEncryptor, line: &str, seals: bool) -> Result<
     Ok(dynamodb_json::item_to(&done))
 }
 
-async fn create_key() -> Result<ExitCode, Failure> {
+async fn create_key(multi_region: bool, rsa: bool) -> Result<ExitCode, Failure> {
     let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
-    let key = aws_sdk_kms::Client::new(&config).create_key().send().await?;
+    let create = aws_sdk_kms::Client::new(&config).create_key().multi_region(multi_region);
+    let spec = if rsa { KeySpec::Rsa2048 } else { KeySpec::SymmetricDefault };
+    let key = create.key_spec(spec).key_usage(KeyUsageType::EncryptDecrypt).send().await?;
     let metadata = key.key_metadata.ok_or("KMS answered without the key's metadata")?;
     println!("{}", metadata.arn.ok_or("KMS answered without the key's ARN")?);
     Ok(ExitCode::SUCCESS)
