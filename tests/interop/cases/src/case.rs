@@ -32,11 +32,15 @@ pub enum Keyring {
     AwsKmsRsa(&'static str),
     /// A KMS key, an AES key and an RSA key.
     Multi,
+    /// A branch key of a key store that this program has made.
+    HierarchyOf(&'static str),
+    /// The branch key that the item's partition key chooses.
+    HierarchyPerItem,
 }
 
 impl Keyring {
     /// Those that need no KMS first.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 16] = [
         Self::RawAes(256),
         Self::RawAes(192),
         Self::RawAes(128),
@@ -50,11 +54,19 @@ impl Keyring {
         Self::AwsKmsRsa("oaep-sha1"),
         Self::AwsKmsRsa("oaep-sha256"),
         Self::Multi,
+        Self::HierarchyOf("official"),
+        Self::HierarchyOf("reseal"),
+        Self::HierarchyPerItem,
     ];
 
     /// Whether contexts go to KMS, which limits them to some 8 KB.
     pub const fn has_kms(self) -> bool {
         !matches!(self, Self::RawAes(_) | Self::RawRsa(_))
+    }
+
+    /// How many items one case has, when those with the most have so many.
+    pub fn items(self, most: usize) -> usize {
+        if matches!(self, Self::RawAes(256) | Self::AwsKms) { most } else { most.div_ceil(4) }
     }
 
     /// Whether items of the shape are sealed with it. What items are like is no keyring's affair: two see them all, or
@@ -78,6 +90,8 @@ impl fmt::Display for Keyring {
             Self::AwsKmsMrk => f.write_str("aws-kms-mrk"),
             Self::AwsKmsRsa(padding) => write!(f, "aws-kms-rsa-{padding}"),
             Self::Multi => f.write_str("multi"),
+            Self::HierarchyOf(maker) => write!(f, "hierarchy-of-{maker}"),
+            Self::HierarchyPerItem => f.write_str("hierarchy-per-item"),
         }
     }
 }
@@ -106,6 +120,8 @@ pub struct Shape {
     pub with_kms: bool,
     /// Whether the shape is sealed with all keyrings that there are.
     pub with_every_keyring: bool,
+    /// Whether the items go through a table, which has its own spelling of numbers and no order in sets.
+    pub stored: bool,
 }
 
 const SHAPES: &[Shape] = &[
@@ -126,6 +142,7 @@ const SHAPES: &[Shape] = &[
     Shape { name: "nested", kinds: &[Kind::List, Kind::Map, Kind::Deep], keys: &[Kind::Binary, Kind::String], ..PLAIN },
     Shape { name: "fifty", encrypted: 50, signed: 8, unsigned_prefix: Some(":"), with_kms: true, ..PLAIN },
     Shape { name: "beacons", beacons: true, with_kms: true, ..PLAIN },
+    Shape { name: "stored", keys: KEY_PAIR, unsigned_names: 2, stored: true, ..PLAIN },
     Shape { name: "large", kinds: &[Kind::Large], encrypted: 2, signed: 1, ..PLAIN },
 ];
 const PLAIN: Shape = Shape {
@@ -140,6 +157,7 @@ const PLAIN: Shape = Shape {
     beacons: false,
     with_kms: false,
     with_every_keyring: false,
+    stored: false,
 };
 const KEY_PAIR: &[Kind] = &[KEYS[0], KEYS[2]];
 const SETS: &[Kind] = &[Kind::StringSet, Kind::NumberSet, Kind::BinarySet];
