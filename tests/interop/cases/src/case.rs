@@ -74,8 +74,8 @@ impl Keyring {
     fn has(self, shape: &Shape) -> bool {
         match self {
             Self::RawAes(256) => true,
-            Self::AwsKms => shape.with_kms,
-            _ => shape.with_every_keyring,
+            Self::AwsKms => shape.keyrings != Keyrings::RawAes,
+            _ => shape.keyrings == Keyrings::Every,
         }
     }
 }
@@ -116,32 +116,42 @@ pub struct Shape {
     pub name_length: usize,
     /// Whether the items carry beacons, which belong to the format but to no signature.
     pub beacons: bool,
-    /// Whether the shape is also sealed with KMS, whose encryption contexts are limited to some 8 KB.
-    pub with_kms: bool,
-    /// Whether the shape is sealed with all keyrings that there are.
-    pub with_every_keyring: bool,
+    /// Which keyrings seal such items.
+    pub keyrings: Keyrings,
     /// Whether the items go through a table, which has its own spelling of numbers and no order in sets.
     pub stored: bool,
 }
 
+/// Which keyrings seal items of a shape.
+#[derive(PartialEq)]
+pub enum Keyrings {
+    /// One AES key alone.
+    RawAes,
+    /// A KMS key as well, whose encryption contexts are limited to some 8 KB.
+    AwsKms,
+    /// All that there are.
+    Every,
+}
+
 const SHAPES: &[Shape] = &[
     Shape { name: "keys-only", keys: &[Kind::String], encrypted: 0, signed: 0, ..PLAIN },
+    Shape { name: "one", keys: &[Kind::String, Kind::Number], encrypted: 1, keyrings: Keyrings::Every, ..PLAIN },
     Shape {
-        name: "one",
-        keys: &[Kind::String, Kind::Number],
-        encrypted: 1,
-        with_kms: true,
-        with_every_keyring: true,
+        name: "types",
+        keys: KEY_PAIR,
+        encrypted: 10,
+        signed: 10,
+        unsigned_names: 3,
+        keyrings: Keyrings::AwsKms,
         ..PLAIN
     },
-    Shape { name: "types", keys: KEY_PAIR, encrypted: 10, signed: 10, unsigned_names: 3, with_kms: true, ..PLAIN },
     Shape { name: "numbers", kinds: &[Kind::Number, Kind::NumberSet], keys: &[Kind::Number], ..PLAIN },
     Shape { name: "names", keys: KEY_PAIR, unsigned_names: 4, unsigned_prefix: Some("é:"), name_length: 255, ..PLAIN },
     Shape { name: "sets", kinds: SETS, unsigned_prefix: Some("_"), ..PLAIN },
     Shape { name: "empty", kinds: &[Kind::Empty], keys: &[Kind::Binary], ..PLAIN },
     Shape { name: "nested", kinds: &[Kind::List, Kind::Map, Kind::Deep], keys: &[Kind::Binary, Kind::String], ..PLAIN },
-    Shape { name: "fifty", encrypted: 50, signed: 8, unsigned_prefix: Some(":"), with_kms: true, ..PLAIN },
-    Shape { name: "beacons", beacons: true, with_kms: true, ..PLAIN },
+    Shape { name: "fifty", encrypted: 50, signed: 8, unsigned_prefix: Some(":"), keyrings: Keyrings::AwsKms, ..PLAIN },
+    Shape { name: "beacons", beacons: true, keyrings: Keyrings::AwsKms, ..PLAIN },
     Shape { name: "stored", keys: KEY_PAIR, unsigned_names: 2, stored: true, ..PLAIN },
     Shape { name: "large", kinds: &[Kind::Large], encrypted: 2, signed: 1, ..PLAIN },
 ];
@@ -155,8 +165,7 @@ const PLAIN: Shape = Shape {
     unsigned_prefix: None,
     name_length: 20,
     beacons: false,
-    with_kms: false,
-    with_every_keyring: false,
+    keyrings: Keyrings::RawAes,
     stored: false,
 };
 const KEY_PAIR: &[Kind] = &[KEYS[0], KEYS[2]];

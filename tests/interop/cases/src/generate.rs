@@ -98,9 +98,8 @@ impl Schema {
     }
 
     fn job(&self, case: Case, logical_name: String) -> Table {
-        let mut table = Table::from_iter(
-            [("schema", "frozen"), ("readers", "accept-both"), ("writers", "whole-item")].map(entry),
-        );
+        let mut table =
+            Table::from_iter([("schema", "frozen"), ("readers", "accept-both"), ("writers", "whole-item")].map(entry));
         table.insert("name".to_owned(), format!("interop.{case}").into());
         table.insert("logical_name".to_owned(), logical_name.into());
         for (field, name) in ["partition_key", "sort_key"].iter().zip(&self.keys) {

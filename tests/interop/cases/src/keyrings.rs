@@ -41,13 +41,11 @@ impl Entry {
     /// # Errors
     /// When a file cannot be written.
     pub fn write(&self, job: &Table, directory: &Path) -> Result<(), Failure> {
-        let numbered = |name: &'static str, keyrings: &[Table]| {
-            let files = keyrings.iter().enumerate().map(move |(index, keyring)| (format!("{name}-{index}"), keyring.clone()));
-            files.collect::<Vec<_>>()
-        };
         write(job, &self.key, directory, "job")?;
-        for (name, keyring) in numbered("reader", &self.readers).into_iter().chain(numbered("other-key", &self.others)) {
-            write(job, &keyring, directory, &name)?;
+        for (kind, keyrings) in [("reader", &self.readers), ("other-key", &self.others)] {
+            for (index, keyring) in keyrings.iter().enumerate() {
+                write(job, keyring, directory, &format!("{kind}-{index}"))?;
+            }
         }
         Ok(())
     }

@@ -22,17 +22,15 @@ const MESSAGE_ID_END: usize = FLAVOR_END + 32;
 pub fn write(job: &Path, from: &Entry, to: &Entry, ecdsa: bool, directory: &Path) -> Result<(), Failure> {
     let mut job: Table = std::fs::read_to_string(job)?.parse()?;
     std::fs::create_dir_all(directory)?;
-    let target = job.get_mut("target").and_then(Toml::as_table_mut).ok_or("no [target]")?;
-    target.insert("suite".to_owned(), suite(ecdsa).into());
-    target.remove("depth");
     keyrings::write(&job, &from.key, directory, "other-source")?;
-    let mut target = job.get("target").cloned().ok_or("no [target]")?;
-    // Source keyrings stand in the job of the move only: readers have but the target.
-    to.write(&job, directory)?;
-    if let Some(target) = target.as_table_mut() {
-        target.insert("depth".to_owned(), "rewrap".into());
-    }
-    job.insert("target".to_owned(), target);
+    let mut target = |field: &str, word: String| {
+        let target = job.get_mut("target").and_then(Toml::as_table_mut).ok_or("no [target]")?;
+        target.insert(field.to_owned(), word.into());
+        Ok::<_, Failure>(job.clone())
+    };
+    // Readers know the target's keyring alone; the move's job has the source's as well.
+    to.write(&target("suite", suite(ecdsa))?, directory)?;
+    let mut job = target("depth", "rewrap".to_owned())?;
     let mut source = Table::from_iter([("formats".to_owned(), Toml::from(vec!["dbesdk"]))]);
     source.insert("keyrings".to_owned(), vec![from.key.clone()].into());
     job.insert("source".to_owned(), source.into());

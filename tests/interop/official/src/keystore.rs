@@ -52,8 +52,7 @@ pub async fn new_branch_key(
 /// KMS's own.
 pub async fn new_kms_key(rsa: bool, multi_region: bool) -> Result<String, Failure> {
     let create = aws_sdk_kms::Client::new(&config(None, None).await).create_key().multi_region(multi_region);
-    let create =
-        if rsa { create.key_spec(KeySpec::Rsa2048).key_usage(KeyUsageType::EncryptDecrypt) } else { create };
+    let create = if rsa { create.key_spec(KeySpec::Rsa2048).key_usage(KeyUsageType::EncryptDecrypt) } else { create };
     let metadata = create.send().await?.key_metadata.ok_or("KMS answered without the key's metadata")?;
     Ok(metadata.arn.ok_or("KMS answered without the key's ARN")?)
 }
