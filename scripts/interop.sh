@@ -118,9 +118,11 @@ branch() {
 
 # Makes keys of all kinds, and writes the file of keyrings over them.
 make_keyrings() {
-    local bits number padding maker id
+    local bits number padding maker author id
+    local -a store
     fixtures=$PWD/tests/fixtures
     for number in 1 2; do
+        # One length as bytes, the others in Base64.
         head -c 32 /dev/urandom >"$work/aes-256-$number.key"
         for bits in 128 192; do
             head -c $((bits / 8)) /dev/urandom | base64 >"$work/aes-$bits-$number.key"
@@ -140,8 +142,8 @@ make_keyrings() {
     for maker in "${programs[@]}"; do
         store=(--table "keys-of-$maker" --name "ключи of $maker")
         keystore "$maker" create "${store[@]}" >/dev/null
-        for id in alpha beta; do
-            keystore "$maker" new-branch-key "${store[@]}" --kms-key-arn "$store_key" --branch-key-id "$id" \
+        for author in "${programs[@]}"; do
+            keystore "$author" new-branch-key "${store[@]}" --kms-key-arn "$store_key" --branch-key-id "by $author" \
                 --context team=orders --context "страна=fr" >/dev/null
         done
         # Without an id: a random one.
@@ -171,8 +173,8 @@ key = { type = "multi", generator = $(kms aws-kms "$three"), children = [$(aes 1
 readers = [$(kms aws-kms "$three"), $(aes 192 1), $(rsa oaep-sha512 rsa2048)]
 others = [{ type = "multi", generator = $(kms aws-kms "$two"), children = [$(aes 192 2), $(rsa oaep-sha512 rsa3072)] }]
 [hierarchy-per-item]
-key = $(branch official 'branch_key_attribute = "?", branch_keys = { "tenant 1" = "alpha", "téñant 2" = "beta" }')
-others = [$(branch official 'branch_key_attribute = "?", branch_keys = { "tenant 1" = "beta", "téñant 2" = "alpha" }')]
+key = $(branch official 'branch_key_attribute = "?", branch_keys = { "tenant 1" = "by official", "téñant 2" = "by reseal" }')
+others = [$(branch official 'branch_key_attribute = "?", branch_keys = { "tenant 1" = "by reseal", "téñant 2" = "by official" }')]
 TOML
         for bits in 128 192; do
             printf '[raw-aes-%s]\nkey = %s\nothers = [%s]\n' "$bits" "$(aes "$bits" 1)" "$(aes "$bits" 2)"
@@ -183,7 +185,7 @@ TOML
         for maker in "${programs[@]}"; do
             id=$(grep -Eo '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' "$work/made-of-$maker" | head -n 1)
             printf '[hierarchy-of-%s]\nkey = %s\nothers = [%s, %s]\n' "$maker" \
-                "$(branch "$maker" "branch_key_id = \"$id\"")" "$(branch "$maker" 'branch_key_id = "alpha"')" \
+                "$(branch "$maker" "branch_key_id = \"$id\"")" "$(branch "$maker" 'branch_key_id = "by official"')" \
                 "$(branch "$maker" "branch_key_id = \"$id\"" | sed 's/ключи of/keys of/')"
         done
     } >"$work/keyrings.toml"
@@ -302,6 +304,14 @@ under_version() {
     seals "$1" && "$cases" under --version "$2" "$1.sealed" && mv "$1.sealed" "$3"
 }
 
+# In run_keystore: all branch keys of the store, whoever has made them.
+reads_keys() {
+    local each
+    for each in "$id" 'by official' 'by reseal'; do
+        expect 0 "$official" keystore read "${store[@]}" --kms-key-arn "$1" --branch-key-id "$each" || return
+    done
+}
+
 # Branch keys of a store that one program has made, rotated by either and moved to another KMS key.
 run_keystore() {
     local name=$1 right=true maker=${1#keystore.of-} moved id sealer rotator opener version file
@@ -310,6 +320,10 @@ run_keystore() {
         --keyrings "$work/keyrings.toml" --out "$work/case"
     pushd "$work/case" >/dev/null
     id=$(sed -n 's/^branch_key_id = "\(.*\)"$/\1/p' job.toml)
+    for opener in "${programs[@]}"; do
+        check "$opener finds the key store" expect 0 keystore "$opener" create "${store[@]}" >/dev/null
+    done
+    check 'official reads branch key and beacon key' reads_keys "$store_key"
     for rotator in "${rounds[@]}"; do
         if [ "$rotator" != none ]; then
             check "$rotator rotates" expect 0 keystore "$rotator" rotate "${store[@]}" --kms-key-arn "$store_key" \
@@ -326,11 +340,13 @@ run_keystore() {
             check "$opener opens $file" opens "$opener" job.toml "$file"
         done
     done
+    check 'official reads branch key and beacon key, rotated' reads_keys "$store_key"
     moved=$("$official" create-key)
     sed "s|^kms_key_arn = .*|kms_key_arn = \"$moved\"|" job.toml >moved.toml
     sed "s|^kms_key_arn = .*|key_store_readers = \"discovery\"|" job.toml >discovery.toml
     check 'reseal moves the branch keys' expect 0 "$reseal" keystore rewrap "${store[@]}" --to-kms-key-arn "$moved" \
         --key-store-readers discovery --json --execute >/dev/null
+    check 'official reads branch key and beacon key under the new KMS key' reads_keys "$moved"
     for file in *.round; do
         for opener in "${programs[@]}"; do
             check "$opener opens $file under the new KMS key" opens "$opener" moved.toml "$file"

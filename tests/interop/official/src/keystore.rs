@@ -46,6 +46,20 @@ pub async fn new_branch_key(
     Ok(made.branch_key_identifier.ok_or("the official library answered without an id")?)
 }
 
+/// Reads the ACTIVE row of a branch key, that of the version which it names, and the beacon key.
+///
+/// # Errors
+/// The official library's own, and when the two rows hold different keys.
+pub async fn read(store: &KeyStore, id: &str) -> Result<(), Failure> {
+    let active = store.get_active_branch_key().branch_key_identifier(id).send().await?;
+    let active = active.branch_key_materials.ok_or("no branch key in the answer")?;
+    let version = active.branch_key_version.ok_or("no version in the answer")?;
+    let row = store.get_branch_key_version().branch_key_identifier(id).branch_key_version(version).send().await?;
+    let row = row.branch_key_materials.ok_or("no branch key in the answer")?;
+    store.get_beacon_key().branch_key_identifier(id).send().await?;
+    if row.branch_key == active.branch_key { Ok(()) } else { Err("the ACTIVE row holds another key".into()) }
+}
+
 /// Makes a KMS key and gives its ARN.
 ///
 /// # Errors

@@ -96,6 +96,17 @@ enum KeyStore {
         #[arg(long)]
         context: Vec<String>,
     },
+    /// Fails unless a branch key, its ACTIVE version and its beacon key can be read.
+    Read {
+        #[command(flatten)]
+        store: Store,
+        /// The KMS key that wraps it.
+        #[arg(long)]
+        kms_key_arn: String,
+        /// The branch key.
+        #[arg(long)]
+        branch_key_id: String,
+    },
     /// Makes a new version of a branch key.
     Rotate {
         #[command(flatten)]
@@ -205,6 +216,10 @@ async fn key_store(command: KeyStore) -> Result<(), Failure> {
             let context: Option<HashMap<_, _>> = context.iter().map(pair).collect();
             let context = context.ok_or("a context is written NAME=VALUE")?;
             println!("{}", keystore::new_branch_key(&client, branch_key_id, context).await?);
+        }
+        KeyStore::Read { store, kms_key_arn, branch_key_id } => {
+            let client = keystore::client(&store.table, &store.name, Some(&kms_key_arn)).await?;
+            keystore::read(&client, &branch_key_id).await?;
         }
         KeyStore::Rotate { store, kms_key_arn, branch_key_id } => {
             let client = keystore::client(&store.table, &store.name, Some(&kms_key_arn)).await?;
