@@ -148,7 +148,9 @@ impl Bench {
         let file = work.join("job.toml");
         fs::write(&file, &text)?;
         let job = Job::parse(&text, &file)?;
-        let Target::Dbesdk { suite, keyring: settings, depth } = &job.target else { return Err("no target".into()) };
+        let Target::Dbesdk { suite, keyring: settings, depth, .. } = &job.target else {
+            return Err("no target".into());
+        };
         let target = migration::Target::Dbesdk { suite: *suite, recipients: settings.recipients() };
         let policy = Policy { schema: job.schema, accept_plaintext: true, accept_dbesdk: true, target, depth: *depth };
         let sdk = aws_sdk_dynamodb::Config::builder()

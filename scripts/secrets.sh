@@ -4,17 +4,13 @@
 #
 #   scripts/secrets.sh
 #
-# Needs Rust, and Python 3 with venv. moto is installed into ${RESEAL_CACHE:-~/.cache/reseal}/contract-moto. RESEAL_BIN
+# Needs Rust, and Python 3 with venv. moto is installed into ${RESEAL_CACHE:-~/.cache/reseal}/stand-in-moto. RESEAL_BIN
 # names a reseal that is built already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source scripts/stand-in.bash
 [ $# = 0 ] || { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0"; exit 2; }
 
-venv=${RESEAL_CACHE:-$HOME/.cache/reseal}/contract-moto
-if [ ! -x "$venv/bin/python" ]; then
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet 'moto[server]==5.2.5'
-fi
 if [ -z "${RESEAL_BIN:-}" ]; then
     cargo build --quiet --locked
     RESEAL_BIN=${CARGO_TARGET_DIR:-target}/debug/reseal
@@ -23,20 +19,14 @@ reseal=$(realpath "$RESEAL_BIN")
 fixtures=$PWD/tests/fixtures
 
 work=$(mktemp -d)
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-"$venv/bin/moto_server" -H 127.0.0.1 -p "$port" >"$work/moto.log" 2>&1 &
-server=$!
 trap 'kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
-until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
-    kill -0 "$server" || { cat "$work/moto.log" >&2; exit 1; }
-    sleep 0.2
-done
-export AWS_ENDPOINT_URL_SECRETS_MANAGER=http://127.0.0.1:$port AWS_REGION=eu-west-1
+serve moto "$work/moto.log"
+export AWS_ENDPOINT_URL_SECRETS_MANAGER=$endpoint AWS_REGION=eu-west-1
 export AWS_ACCESS_KEY_ID=stand-in AWS_SECRET_ACCESS_KEY=stand-in
 unset AWS_PROFILE AWS_SESSION_TOKEN
 
 # Secrets NAME, and the same keys in files NAME.key.
-"$venv/bin/python" - "$work" "$fixtures" >"$work/arns" <<'END'
+"$python" - "$work" "$fixtures" >"$work/arns" <<'END'
 import base64, os, pathlib, sys
 import boto3
 

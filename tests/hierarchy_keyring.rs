@@ -12,15 +12,15 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::future::join_all;
-use keystore::{Row, Services, TABLE, Version};
+use keystore::{Row, Services, TABLE, Version, anybody};
 use reseal::crypto::EncryptionContext;
 use reseal::keyring::{
-    BranchKeyId, Hierarchy, KeepBranchKeys, KeyStore, KeyStoreReaders, Keyring, KeyringCall, KeyringClass,
-    KeyringError, WrappedKey,
+    BranchKeyId, DiscoveryFilter, Hierarchy, KeepBranchKeys, KeyStore, KeyStoreReaders, Keyring, KeyringCall,
+    KeyringClass, KeyringError, WrappedKey,
 };
 use reseal::local::kms::Denial;
 
-const KEEP: KeepBranchKeys = KeepBranchKeys { time_to_live: Duration::from_secs(600), most: 100 };
+const KEEP: KeepBranchKeys = KeepBranchKeys { time_to_live: Duration::from_mins(10), most: 100 };
 const UUIDS: [&str; 3] = [
     "11111111-1111-4111-8111-111111111111",
     "22222222-2222-4222-8222-222222222222",
@@ -228,13 +228,13 @@ async fn each_byte_of_a_row_counts() {
                 let mut bytes = bytes.clone();
                 bytes[at] ^= 1;
                 let text = || String::from_utf8(bytes.clone()).unwrap();
-                let changed = match value {
+                let damaged = match value {
                     AttributeValue::S(_) => AttributeValue::S(text()),
                     AttributeValue::N(_) => AttributeValue::N("2".to_owned()),
                     _ => AttributeValue::B(Blob::new(bytes)),
                 };
                 let mut row = intact.clone();
-                row.insert(name.clone(), changed);
+                row.insert(name.clone(), damaged);
                 changes.push((format!("{name} at {at}"), row));
             }
             let mut row = intact.clone();
@@ -248,9 +248,10 @@ async fn each_byte_of_a_row_counts() {
         for (what, row) in changes {
             services.put(row).await;
             let keyring = fixed(&services);
-            let (result, class) = match active {
-                true => (keyring.generate(&context("orders")).await.map(drop), KeyringClass::Key),
-                false => (keyring.unwrap(wrapped.wrapped(), &context("orders")).await.map(drop), KeyringClass::Item),
+            let (result, class) = if active {
+                (keyring.generate(&context("orders")).await.map(drop), KeyringClass::Key)
+            } else {
+                (keyring.unwrap(wrapped.wrapped(), &context("orders")).await.map(drop), KeyringClass::Item)
             };
             let error = result.expect_err(&what);
             assert_eq!(error.class, class, "{what}: {error}");
@@ -267,19 +268,19 @@ async fn whose_keys_are_trusted() {
     let services = Services::new().await;
     services.activate(&version(0), &[]).await;
     let with = |readers| Hierarchy::new(services.store(readers), BranchKeyId::Fixed("orders".to_owned()), KEEP);
-    let discovery = |partition: &str, account: &str| KeyStoreReaders::Discovery {
-        partition: Some(partition.to_owned()),
-        accounts: vec![account.to_owned()],
+    let discovery = |partition: &str, account: &str| {
+        let accounts = Some([account.to_owned()].into());
+        KeyStoreReaders::Discovery(DiscoveryFilter { partition: partition.to_owned(), accounts })
     };
     let account = services.arn.split(':').nth(4).unwrap();
     one(&with(discovery("aws", account))).await;
-    one(&with(KeyStoreReaders::Discovery { partition: None, accounts: Vec::new() })).await;
+    one(&with(anybody())).await;
     let asked = services.stand_ins.kms().requests();
     let other = services.stand_ins.kms().create_key("other").unwrap();
     let strict = KeyStoreReaders::Strict(reseal::keyring::KeyArn::parse(&other).unwrap());
     for (readers, words) in [
-        (discovery("aws-cn", account), "the partition aws is not the one allowed".to_owned()),
-        (discovery("aws", "999999999999"), format!("the account {account} is not among those allowed")),
+        (discovery("aws-cn", account), format!("the account {account} (aws) is not among those allowed")),
+        (discovery("aws", "999999999999"), format!("the account {account} (aws) is not among those allowed")),
         (strict, format!("the configured key is {other}")),
     ] {
         refused(with(readers).generate(&context("orders")).await, KeyringClass::Key, &words);
@@ -305,7 +306,7 @@ async fn what_kms_refuses() {
     kms.limit(None);
     kms.call("DisableKey", &serde_json::json!({ "KeyId": services.arn })).unwrap();
     refused(fixed(&services).generate(&context("orders")).await, KeyringClass::Key, "; enable the key");
-    let store = services.store(KeyStoreReaders::Discovery { partition: None, accounts: Vec::new() });
+    let store = services.store(anybody());
     let id = BranchKeyId::Attribute { name: "tenant".to_owned(), ids: [].into() };
     let keyring = Hierarchy::new(store, id, KEEP);
     refused(keyring.generate(&context("orders")).await, KeyringClass::Item, "; enable the key");

@@ -76,6 +76,28 @@ async fn a_key_there_and_back() {
 }
 
 #[tokio::test]
+async fn the_material_of_a_key_is_looked_at_where_that_is_asked_for() {
+    let world = World::new();
+    let (arn, mut keyring) = world.key();
+    let rotate = || world.kms().call("RotateKeyOnDemand", &json!({ "KeyId": arn })).unwrap();
+    let before = generated(&keyring).await;
+    rotate();
+    assert!(!keyring.looks_deeper());
+    assert_eq!(keyring.moved().await, Ok(None), "nobody asked");
+    keyring.demand_present_material().await.unwrap();
+    let after = generated(&keyring).await;
+    assert!(keyring.looks_deeper());
+    assert_eq!(keyring.is_current(&[found(&before)], &context("a")).await, Ok(false));
+    assert_eq!(keyring.is_current(&[found(&after)], &context("a")).await, Ok(true));
+    assert_eq!(keyring.moved().await, Ok(None));
+    rotate();
+    let moved = keyring.moved().await.unwrap().unwrap();
+    assert!(moved.contains(&arn) && moved.contains("rotated"), "{moved}");
+    // What it counts as current stays what it was: the next run asks for the newer one.
+    assert_eq!(keyring.is_current(&[found(&after)], &context("a")).await, Ok(true));
+}
+
+#[tokio::test]
 async fn what_belongs_to_another_item_or_key() {
     let world = World::new();
     let (_, keyring) = world.key();

@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 mod client;
-#[allow(dead_code, reason = "the keyring's own tests need more of it")]
+#[allow(dead_code, reason = "other tests need the rest")]
 mod keystore;
 
 use std::collections::BTreeMap;
@@ -67,7 +67,7 @@ async fn keyring(services: &Services, key: &Json) -> Hierarchy {
     let key = BASE64.decode(text("branchKey")).unwrap().try_into().unwrap();
     let (id, uuid) = (text("key-id"), text("branchKeyVersion"));
     services.activate(&Version { id, uuid, created: "2023-06-03T19:03:29.358Z", key }, &[]).await;
-    let keep = KeepBranchKeys { time_to_live: Duration::from_secs(600), most: 10 };
+    let keep = KeepBranchKeys { time_to_live: Duration::from_mins(10), most: 10 };
     Hierarchy::new(services.store(services.strict()), BranchKeyId::Fixed(id.to_owned()), keep)
 }
 

@@ -283,6 +283,10 @@ pub(super) struct RewrapArgs {
     /// refuse rows under another, and with that every item
     #[arg(long, value_enum)]
     pub(super) key_store_readers: Option<ReadersArg>,
+    /// An account whose KMS keys rows may be under now; may be given several times besides the account of the new key.
+    /// Rows under a key of anybody else are left alone: who could write the table may have put his own branch key there
+    #[arg(long, value_name = "ID")]
+    pub(super) account: Vec<String>,
     /// This branch key only [default: all]
     #[arg(long, value_name = "ID")]
     pub(super) branch_key_id: Option<String>,

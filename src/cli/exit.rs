@@ -21,6 +21,16 @@ pub enum Exit {
     WorkLeft = 6,
 }
 
+impl Exit {
+    /// The same, unless it is that everything is done: work is left.
+    pub(super) const fn or_work_left(self) -> Self {
+        match self {
+            Self::Done => Self::WorkLeft,
+            other => other,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

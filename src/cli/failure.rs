@@ -88,6 +88,13 @@ impl From<NotReady> for Failure {
     }
 }
 
+impl From<KeyStoreError> for Failure {
+    fn from(error: KeyStoreError) -> Self {
+        let exit = if error.may_pass() { Exit::Fatal } else { Exit::Refused };
+        Self::plain(exit, error)
+    }
+}
+
 /// Errors whose sentence ends in the remedy, with the exit code that they end a command with.
 macro_rules! told_with_remedy {
     ($($error:ty => $exit:ident),* $(,)?) => {$(
@@ -104,7 +111,6 @@ told_with_remedy! {
     JournalError => Fatal,
     KeyArnError => Usage,
     KeyRefused => Refused,
-    KeyStoreError => Refused,
     KeyringError => Fatal,
     LockError => Refused,
     OpenError => Refused,

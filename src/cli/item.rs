@@ -98,13 +98,14 @@ impl Work {
             (ItemCommand::Open(_), target) => {
                 let mut keyrings = Vec::new();
                 for settings in target.into_iter().chain(&job.source.keyrings) {
-                    keyrings.push(keyrings::open(settings, Use { wraps: false, examined: false }).await?);
+                    keyrings
+                        .push(keyrings::open(settings, Use { wraps: false, examined: false, refreshes: false }).await?);
                 }
                 Self::Open { schema: job.schema, keyrings }
             }
             (ItemCommand::Seal(_), Some(target)) => Self::Seal {
                 policy: job.policy(),
-                keyring: keyrings::open(target, Use { wraps: true, examined: false }).await?,
+                keyring: keyrings::open(target, Use { wraps: true, examined: false, refreshes: false }).await?,
             },
             (ItemCommand::Seal(_), None) => {
                 let remedy = "use a job whose target is \"dbesdk\"";

@@ -19,6 +19,8 @@ pub(super) struct Use {
     pub(super) wraps: bool,
     /// Its key service is asked whether the key can be used for items.
     pub(super) examined: bool,
+    /// Items under older material of the same KMS key shall not count as current.
+    pub(super) refreshes: bool,
 }
 
 /// Makes a keyring. Reads keys and the AWS configuration.
@@ -36,9 +38,12 @@ pub(super) async fn open(settings: &KeyringSettings, to: Use) -> Result<Arc<dyn 
         }
         KeyringSettings::AwsKms { key_arn, any_region, access } => {
             let new = if *any_region { KmsKeyring::multi_region } else { KmsKeyring::new };
-            let keyring = new(&AwsConfig::load(access).await?, key_arn.clone())?;
+            let mut keyring = new(&AwsConfig::load(access).await?, key_arn.clone())?;
             if to.examined {
                 keyring.examine().await?;
+            }
+            if to.refreshes {
+                keyring.demand_present_material().await?;
             }
             Arc::new(keyring)
         }

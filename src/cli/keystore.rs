@@ -1,6 +1,6 @@
 //! `reseal keystore`: branch keys and the KMS keys behind them. Without `--execute` nothing that can write is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::output;
 use crate::aws::{Access, AwsConfig};
 use crate::keyring::{
-    Created, KeyArn, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders, KeyringClass, Moved, RowFacts,
+    Created, DiscoveryFilter, KeyArn, KeyStore, KeyStoreAdmin, KeyStoreError, KeyStoreReaders, Moved, RowFacts,
 };
 
 /// How often a branch key is tried again when a service asks for patience, and the first pause, which doubles.
@@ -46,8 +46,9 @@ async fn open(args: &KeyStoreArgs, readers: KeyStoreReaders, key: Option<&KeyArn
     Ok(KeyStore::new(&tables, &kms, &args.table, name, readers))
 }
 
-const fn anybody() -> KeyStoreReaders {
-    KeyStoreReaders::Discovery { partition: None, accounts: Vec::new() }
+/// For commands that have KMS unwrap nothing.
+fn nobody() -> KeyStoreReaders {
+    KeyStoreReaders::Discovery(DiscoveryFilter { partition: String::new(), accounts: Some([].into()) })
 }
 
 fn tell(args: &KeyStoreArgs, text: &str, json: &serde_json::Value) -> Result<(), Failure> {
@@ -55,7 +56,7 @@ fn tell(args: &KeyStoreArgs, text: &str, json: &serde_json::Value) -> Result<(),
 }
 
 async fn create(args: &CreateKeyStoreArgs) -> Result<Exit, Failure> {
-    let (store, table) = (open(&args.store, anybody(), None).await?, &args.store.table);
+    let (store, table) = (open(&args.store, nobody(), None).await?, &args.store.table);
     if !args.execute {
         let text = match store.arn().await? {
             Some(arn) => format!("the key store {arn} is there already"),
@@ -68,12 +69,13 @@ async fn create(args: &CreateKeyStoreArgs) -> Result<Exit, Failure> {
         Created::Made(arn) => (true, arn),
         Created::There(arn) => (false, arn),
     };
-    let text = match made {
-        true => format!(
+    let text = if made {
+        format!(
             "made {arn}; it takes DynamoDB some seconds. Switch on point-in-time recovery and deletion protection: without \
              its rows nothing opens that was sealed under them"
-        ),
-        false => format!("the key store {arn} is there already"),
+        )
+    } else {
+        format!("the key store {arn} is there already")
     };
     tell(&args.store, &text, &json!({ "table": table, "arn": arn, "made": made, "executed": true }))?;
     Ok(Exit::Done)
@@ -147,18 +149,14 @@ fn no_branch_key(args: &RotateArgs, id: &str) -> Failure {
     Failure::new(Exit::Refused, problem, "`reseal keystore describe` lists those that there are")
 }
 
-/// A failure after which it is not known whether anything was written.
+/// A failure after which it may not be known whether anything was written.
 fn unknown_outcome(error: KeyStoreError, id: &str) -> Failure {
-    match error {
-        KeyStoreError::Service { class: KeyringClass::Transient | KeyringClass::Throttled, .. } => Failure::new(
-            Exit::Fatal,
-            error,
-            format!(
-                "look first with `reseal keystore describe --branch-key-id {id}`: it may have been done; then try again"
-            ),
-        ),
-        error => error.into(),
+    if error.may_pass() {
+        let look =
+            format!("look with `reseal keystore describe --branch-key-id {id}`: it may have been done; then try again");
+        return Failure::new(Exit::Fatal, error, look);
     }
+    error.into()
 }
 
 async fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
@@ -172,7 +170,10 @@ async fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
              discovery",
         ));
     }
-    let store = open(&args.store, anybody(), Some(&to)).await?;
+    let mut accounts: BTreeSet<String> = args.account.iter().cloned().collect();
+    accounts.insert(to.account().to_owned());
+    let filter = DiscoveryFilter { partition: to.partition().to_owned(), accounts: Some(accounts) };
+    let store = open(&args.store, KeyStoreReaders::Discovery(filter), Some(&to)).await?;
     let ids: Vec<String> = match &args.branch_key_id {
         Some(id) => vec![id.clone()],
         None => store.branch_key_ids().await?.into_iter().collect(),
@@ -180,6 +181,11 @@ async fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
     if !args.execute {
         let rows = store.facts(args.branch_key_id.as_deref()).await?;
         let pending = rows.iter().filter(|row| row.kms_arn.as_deref() != Some(to.as_str())).count();
+        for RowFacts { branch_key_id, kind, problem, .. } in &rows {
+            if let Some(problem) = problem {
+                output::note(&format!("the branch key {branch_key_id} would be left alone: its row {kind} {problem}"));
+            }
+        }
         let text = format!(
             "would move {pending} of {} rows of {} branch keys to {}; {NOTHING_WRITTEN}",
             rows.len(),
@@ -202,7 +208,11 @@ async fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
                 failed += 1;
                 output::note(&format!("{error}"));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) if moved == 0 => return Err(error.into()),
+            Err(error) => {
+                let done = format!("{moved} branch keys were moved before; the same command goes on from there");
+                return Err(Failure::new(Exit::Fatal, error, done));
+            }
         }
     }
     let there = ids.len() - moved - failed;
@@ -225,7 +235,7 @@ async fn patiently(admin: &KeyStoreAdmin, id: &str, to: &KeyArn) -> Result<Moved
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
         match admin.rewrap(id, to).await {
-            Err(KeyStoreError::Service { class: KeyringClass::Throttled | KeyringClass::Transient, .. }) => {}
+            Err(error) if error.may_pass() => {}
             answer => return answer,
         }
         tokio::time::sleep(pause).await;
@@ -235,7 +245,7 @@ async fn patiently(admin: &KeyStoreAdmin, id: &str, to: &KeyArn) -> Result<Moved
 }
 
 async fn describe(args: &KeyStoreArgs, id: Option<&str>) -> Result<Exit, Failure> {
-    let rows = open(args, anybody(), None).await?.facts(id).await?;
+    let rows = open(args, nobody(), None).await?.facts(id).await?;
     if args.json {
         for row in &rows {
             output::json(row)?;

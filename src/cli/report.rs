@@ -23,8 +23,7 @@ struct Printed<'a> {
     read_units: f64,
     write_units: f64,
     kms_requests: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<&'static str>,
+    notes: &'a [String],
     state: &'a Path,
 }
 
@@ -150,7 +149,7 @@ pub(super) fn rewrapped(depth: Depth) -> Option<&'static str> {
 }
 
 /// Tells what came of it all.
-pub(super) fn tell(report: &Report, depth: Depth, folder: &Path, as_json: bool) -> Result<(), Failure> {
+pub(super) fn tell(report: &Report, notes: &[String], folder: &Path, as_json: bool) -> Result<(), Failure> {
     let result = match (&report.ended, report.failures.is_empty()) {
         (Ended::Complete, true) => "complete",
         (Ended::Complete, false) => "complete-with-failures",
@@ -168,7 +167,7 @@ pub(super) fn tell(report: &Report, depth: Depth, folder: &Path, as_json: bool) 
             read_units: report.read_units,
             write_units: report.write_units,
             kms_requests: report.kms_requests,
-            note: rewrapped(depth),
+            notes,
             state: folder,
         });
     }
@@ -189,7 +188,7 @@ pub(super) fn tell(report: &Report, depth: Depth, folder: &Path, as_json: bool) 
     if let Some(tail) = &report.tail {
         tell_stream(tail)?;
     }
-    if let Some(note) = rewrapped(depth) {
+    for note in notes {
         output::line(format!("note: {note}"))?;
     }
     output::line(format!("checkpoints and failure ledger: {}", folder.display()))?;

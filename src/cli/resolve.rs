@@ -142,11 +142,12 @@ fn fingerprint(job: &Job, facts: &TableFacts) -> Fingerprint {
     ];
     match &job.target {
         Target::Plaintext => fields.push(("target format".to_owned(), "plaintext".to_owned())),
-        Target::Dbesdk { suite, keyring, depth } => {
+        Target::Dbesdk { suite, keyring, depth, refresh } => {
             fields.push(("target format".to_owned(), "dbesdk".to_owned()));
             fields.push(("algorithm suite".to_owned(), suite.to_string()));
             fields.push(("target key".to_owned(), keyring.in_words()));
             fields.push(("depth".to_owned(), depth.name().to_owned()));
+            fields.push(("refresh key material".to_owned(), refresh.to_string()));
         }
     }
     let sources = job.source.keyrings.iter().map(KeyringSettings::in_words);

@@ -109,8 +109,13 @@ impl Work {
         let report = engine(&self, &stop).await;
         self.progress.finish();
         let report = report?;
-        report::tell(&report, self.plan.policy.depth, &self.folder, self.json)?;
-        Ok(report::exit(&report))
+        let moved = match &self.ports.target {
+            Some(target) => target.moved().await?,
+            None => None,
+        };
+        let notes = report::rewrapped(self.plan.policy.depth).map(str::to_owned).into_iter().chain(moved.clone());
+        report::tell(&report, &notes.collect::<Vec<_>>(), &self.folder, self.json)?;
+        Ok(if moved.is_some() { report::exit(&report).or_work_left() } else { report::exit(&report) })
     }
 }
 
@@ -141,14 +146,16 @@ pub(super) async fn standard_aws() -> Result<AwsConfig, Failure> {
 pub(super) async fn target_keyring(job: &Job) -> Result<Option<Arc<dyn Keyring>>, Failure> {
     match &job.target {
         Target::Plaintext => Ok(None),
-        Target::Dbesdk { keyring, .. } => keyrings::open(keyring, Use { wraps: true, examined: true }).await.map(Some),
+        Target::Dbesdk { keyring, refresh, .. } => {
+            keyrings::open(keyring, Use { wraps: true, examined: true, refreshes: *refresh }).await.map(Some)
+        }
     }
 }
 
 pub(super) async fn source_keyrings(job: &Job) -> Result<Vec<Arc<dyn Keyring>>, Failure> {
     let mut keyrings = Vec::with_capacity(job.source.keyrings.len());
     for settings in &job.source.keyrings {
-        keyrings.push(keyrings::open(settings, Use { wraps: false, examined: true }).await?);
+        keyrings.push(keyrings::open(settings, Use { wraps: false, examined: true, refreshes: false }).await?);
     }
     Ok(keyrings)
 }

@@ -12,6 +12,7 @@ mod secrets;
 
 use async_trait::async_trait;
 
+use crate::aws::{Fault, Meaning};
 use crate::crypto::EncryptionContext;
 pub use crate::crypto::{Matching, Recipient, Secret, Wanted, WrappedKey, WrappedRef};
 
@@ -52,6 +53,20 @@ pub enum KeyringClass {
     Credentials,
 }
 
+impl KeyringClass {
+    /// What a fault of a service means for the use of its keys. KMS has no conflicts; were there one, it would pass.
+    fn of(fault: &Fault) -> Self {
+        match fault.meaning() {
+            Meaning::Throttled => Self::Throttled,
+            Meaning::Conflict | Meaning::Unavailable => Self::Transient,
+            Meaning::Credentials => Self::Credentials,
+            Meaning::Item => Self::Item,
+            Meaning::Denied => Self::Denied,
+            Meaning::Fatal => Self::Key,
+        }
+    }
+}
+
 /// A keyring could not wrap or unwrap.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
@@ -90,6 +105,15 @@ pub trait Keyring: Send + Sync + std::fmt::Debug {
     /// As [`Keyring::unwrap`].
     async fn is_current(&self, _found: &[WrappedRef<'_>], _context: &EncryptionContext) -> Result<bool, KeyringError> {
         Ok(true)
+    }
+
+    /// What has changed since this keyring was made, in words, so that what it counts as current then is not any more: to be
+    /// asked when a run has ended.
+    ///
+    /// # Errors
+    /// As [`Keyring::unwrap`].
+    async fn moved(&self) -> Result<Option<String>, KeyringError> {
+        Ok(None)
     }
 
     /// Makes a fresh 32-byte key for each recipient, wrapped under the context.

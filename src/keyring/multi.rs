@@ -62,6 +62,15 @@ impl Keyring for MultiKeyring {
         Ok(true)
     }
 
+    async fn moved(&self) -> Result<Option<String>, KeyringError> {
+        for child in &self.children {
+            if let Some(moved) = child.moved().await? {
+                return Ok(Some(moved));
+            }
+        }
+        Ok(None)
+    }
+
     async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError> {
         let mut keys = Vec::with_capacity(self.recipients.len());
         for child in &self.children {

@@ -11,12 +11,17 @@ use aws_sdk_dynamodb::types::{
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reseal::aws::AwsConfig;
-use reseal::keyring::{KeyArn, KeyStore, KeyStoreReaders};
+use reseal::keyring::{DiscoveryFilter, KeyArn, KeyStore, KeyStoreReaders};
 use reseal::local::{Options, StandIns, start};
 use serde_json::json;
 
 pub(crate) const TABLE: &str = "branch-keys-of-a-test";
 pub(crate) const NAME: &str = "logical-name";
+
+/// Readers that take rows under any key.
+pub(crate) fn anybody() -> KeyStoreReaders {
+    KeyStoreReaders::Discovery(DiscoveryFilter { partition: "aws".to_owned(), accounts: None })
+}
 
 pub(crate) type Row = HashMap<String, AttributeValue>;
 
@@ -55,6 +60,7 @@ impl Services {
         let request = request.attribute_definitions(text("branch-key-id")).attribute_definitions(text("type"));
         let request = request.key_schema(key("branch-key-id", KeyType::Hash));
         request.key_schema(key("type", KeyType::Range)).send().await.unwrap();
+        stand_ins.kms().forget_requests();
         Self { stand_ins, client, dynamodb, kms, arn }
     }
 

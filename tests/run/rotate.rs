@@ -110,8 +110,7 @@ fn reseal(bench: &Bench, arguments: &str, code: i32) -> Json {
 
 /// The edges of a complete directed graph in one walk: every ordered pair comes once.
 fn circuit(nodes: usize) -> Vec<usize> {
-    let mut unused: Vec<Vec<usize>> =
-        (0..nodes).map(|from| (0..nodes).filter(|to| *to != from).collect()).collect();
+    let mut unused: Vec<Vec<usize>> = (0..nodes).map(|from| (0..nodes).filter(|to| *to != from).collect()).collect();
     let (mut stack, mut walk) = (vec![0], Vec::new());
     while let Some(&node) = stack.last() {
         match unused[node].pop() {
@@ -201,4 +200,34 @@ async fn every_pair_with_signatures_reencrypted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_pair_with_signatures_rewrapped() {
     go_round(SUITES[1], DEPTHS[1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_older_material_of_a_key_wrapped_is_refreshed_where_that_is_asked_for() {
+    let bench = Bench::with(4).await;
+    let arn = bench.stand_ins.kms().create_key("rotated").unwrap();
+    let raw = r#"keyring = { type = "raw-aes", namespace = "acme", name = "k1", key_file = "k1.key" }"#;
+    let keyring = format!(r#"keyring = {{ type = "aws-kms", key_arn = "{arn}" }}"#);
+    let formats = (r#"formats = ["plaintext"]"#, r#"formats = ["plaintext", "dbesdk"]"#);
+    bench.job(&[(raw, &keyring), formats]);
+    let run = |state: &str, code: i32| {
+        let ran = bench.reseal(&format!("run --job job.toml --execute --json --state-dir {state}"));
+        ran.expect(code, &[]);
+        let report: Json = serde_json::from_str(ran.out.lines().last().unwrap()).unwrap();
+        report["passes"][0]["rewritten"].as_u64().unwrap()
+    };
+    let rotate = || bench.stand_ins.kms().call("RotateKeyOnDemand", &json!({ "KeyId": arn })).unwrap();
+    assert_eq!(run("first", 0), 4);
+    rotate();
+    assert_eq!(run("rotated", 0), 0, "the key is the same");
+    bench.job(&[(raw, &format!("refresh_key_material = true\ndepth = \"rewrap\"\n{keyring}")), formats]);
+    bench.reseal("verify --job job.toml").expect(4, &["sealed in another form"]);
+    assert_eq!(run("refresh", 0), 4);
+    bench.reseal("verify --job job.toml").expect(0, &[]);
+    assert_eq!(run("again", 0), 0);
+    rotate();
+    assert_eq!(run("third", 0), 4);
+
+    bench.job(&[(raw, &format!("refresh_key_material = true\n{raw}"))]);
+    bench.reseal("plan --job job.toml").expect(2, &["refresh_key_material: no key of the target keyring"]);
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::keyring::filter;
 use super::refusal::{Fault, Refusal};
-use super::section::{At, Section};
+use super::section::Section;
 use crate::aws::Access;
 use crate::format::{Action, Schema};
 use crate::keyring::{BranchKeyId, KeepBranchKeys, KeyArn, KeyStoreReaders};
@@ -34,6 +35,49 @@ const DISCOVERY: &str = "discovery";
 const CACHE_SECONDS: u64 = 600;
 const CACHE_ENTRIES: u64 = 1000;
 
+/// Why a field of a hierarchical keyring is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HierarchyRefusal {
+    /// Neither one KMS key for the rows of a key store nor any.
+    #[error("a hierarchy keyring takes exactly one of kms_key_arn and key_store_readers")]
+    KeyStoreReaders,
+    /// A filter where one key is named.
+    #[error("kms_key_arn names the only key that is trusted, so there is nothing to filter")]
+    FilterOfOneKey,
+    /// Neither one branch key nor an attribute that names it.
+    #[error(
+        "a hierarchy keyring takes exactly one of branch_key_id and branch_key_attribute (branch_keys goes with it)"
+    )]
+    BranchKey,
+    /// An attribute that is not part of the encryption context.
+    #[error("the attribute \"{0}\" is not part of the encryption context, which is all that a keyring sees of an item")]
+    BranchKeyAttribute(String),
+    /// A cache that keeps nothing.
+    #[error("a cache of 0 would ask the key store for every item")]
+    NoCache,
+}
+
+impl HierarchyRefusal {
+    /// What to do about it.
+    pub(super) fn remedy(&self) -> String {
+        match self {
+            Self::KeyStoreReaders => {
+                "name one as your readers do: kms_key_arn = \"arn:...\", or key_store_readers = \"discovery\""
+                    .to_owned()
+            }
+            Self::FilterOfOneKey => "leave partition and accounts out".to_owned(),
+            Self::BranchKey => {
+                "write branch_key_id for one branch key for all items, or branch_key_attribute for one for each tenant"
+                    .to_owned()
+            }
+            Self::BranchKeyAttribute(name) => {
+                format!("make {name:?} SIGN_AND_INCLUDE_IN_ENCRYPTION_CONTEXT, or name a key attribute")
+            }
+            Self::NoCache => "leave the field out, or write 1 or more".to_owned(),
+        }
+    }
+}
+
 /// A hierarchical keyring as the job file describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HierarchySettings {
@@ -57,7 +101,7 @@ impl HierarchySettings {
     pub fn kms_access(&self) -> Access {
         match &self.readers {
             KeyStoreReaders::Strict(key) => Access { region: Some(key.region().to_owned()), ..self.access.clone() },
-            KeyStoreReaders::Discovery { .. } => self.access.clone(),
+            KeyStoreReaders::Discovery(_) => self.access.clone(),
         }
     }
 
@@ -81,7 +125,7 @@ impl HierarchySettings {
         let readers = readers(section)?;
         let own_region = match &readers {
             KeyStoreReaders::Strict(key) => Some(key.region().to_owned()),
-            KeyStoreReaders::Discovery { .. } => None,
+            KeyStoreReaders::Discovery(_) => None,
         };
         let access = Access {
             region: optional("region")?.or(own_region),
@@ -101,13 +145,11 @@ impl HierarchySettings {
 fn readers(section: &Section<'_>) -> Result<KeyStoreReaders, Fault> {
     let arn = section.text("kms_key_arn")?;
     let readers = section.text("key_store_readers")?;
-    let partition = section.text("partition")?;
-    let accounts = section.texts("accounts")?;
     match (arn, readers) {
         (Some(arn), None) => {
-            let filter = partition.or_else(|| accounts.and_then(|accounts| accounts.into_iter().next()));
-            if let Some(At { place, .. }) = filter {
-                return Err(Fault { place, refusal: Refusal::FilterOfOneKey });
+            let extra = ["partition", "accounts"].into_iter().find_map(|field| section.place_of_field(field));
+            if let Some(place) = extra {
+                return Err(Fault { place, refusal: Refusal::Hierarchy(HierarchyRefusal::FilterOfOneKey) });
             }
             arn.parse(|arn| KeyArn::parse(&arn).map_err(Refusal::KeyArn)).map(|key| KeyStoreReaders::Strict(key.value))
         }
@@ -117,10 +159,12 @@ fn readers(section: &Section<'_>) -> Result<KeyStoreReaders, Fault> {
                 other => Err(Refusal::word(other, &READERS)),
             };
             word.parse(checked)?;
-            let accounts = accounts.unwrap_or_default().into_iter().map(|account| account.value).collect();
-            Ok(KeyStoreReaders::Discovery { partition: partition.map(|partition| partition.value), accounts })
+            filter(section).map(KeyStoreReaders::Discovery)
         }
-        _ => Err(Fault { place: section.place().clone(), refusal: Refusal::KeyStoreReaders }),
+        _ => Err(Fault {
+            place: section.place().clone(),
+            refusal: Refusal::Hierarchy(HierarchyRefusal::KeyStoreReaders),
+        }),
     }
 }
 
@@ -129,18 +173,20 @@ fn branch_key(section: &Section<'_>, schema: &Schema) -> Result<BranchKeyId, Fau
     let in_context = |name: String| match schema.action(&name) {
         Some(Action::SignAndIncludeInEncryptionContext) => Ok(name),
         _ if schema.keys.contains(&name) => Ok(name),
-        _ => Err(Refusal::BranchKeyAttribute(name)),
+        _ => Err(Refusal::Hierarchy(HierarchyRefusal::BranchKeyAttribute(name))),
     };
     let ids: HashMap<String, String> =
         section.entries("branch_keys")?.into_iter().map(|(value, id)| (value, id.value)).collect();
     match (section.text("branch_key_id")?, section.text("branch_key_attribute")?) {
         (Some(id), None) if ids.is_empty() => Ok(BranchKeyId::Fixed(id.value)),
         (None, Some(name)) => Ok(BranchKeyId::Attribute { name: name.parse(in_context)?.value, ids }),
-        _ => Err(Fault { place: section.place().clone(), refusal: Refusal::BranchKey }),
+        _ => Err(Fault { place: section.place().clone(), refusal: Refusal::Hierarchy(HierarchyRefusal::BranchKey) }),
     }
 }
 
 fn positive(section: &Section<'_>, field: &'static str, default: u64) -> Result<u64, Fault> {
     let Some(number) = section.number(field)? else { return Ok(default) };
-    number.parse(|number| if number == 0 { Err(Refusal::NoCache) } else { Ok(number) }).map(|number| number.value)
+    number
+        .parse(|number| if number == 0 { Err(Refusal::Hierarchy(HierarchyRefusal::NoCache)) } else { Ok(number) })
+        .map(|number| number.value)
 }

@@ -49,14 +49,9 @@ pub enum KeySourceError {
     /// Neither the bytes of an AES key nor their Base64 form.
     #[error("{0}: not an AES key: one has 16, 24 or 32 bytes")]
     NotAKey(String),
-    /// Both the bytes of an AES key and the Base64 form of another.
-    #[error("{file}: can be read as a key of {bytes} bytes, and as the Base64 form of another")]
-    Ambiguous {
-        /// The file.
-        file: String,
-        /// How many bytes it has.
-        bytes: usize,
-    },
+    /// Both the bytes of an AES key of 24 bytes and the Base64 form of one of 16.
+    #[error("{0}: can be read as a key of 24 bytes, and as the Base64 form of one of 16")]
+    Ambiguous(String),
 }
 
 impl KeySourceError {
@@ -72,7 +67,7 @@ impl KeySourceError {
                 "a key file or binary secret holds the bytes; a variable or text secret, and a key file as well, their \
                  Base64 (24, 32 or 44 characters, standard alphabet)",
             ),
-            Self::Ambiguous { .. } => {
+            Self::Ambiguous(_) => {
                 Some("if it is Base64, end the file with a line break; if not, write the Base64 form of the bytes")
             }
             Self::Secret(_) | Self::Config(_) => None,
@@ -100,8 +95,9 @@ impl KeySource {
         let decoded = BASE64.decode(content.trim_ascii()).ok().filter(|_| text).map(Zeroizing::new).filter(is_key);
         let raw = Some(content).filter(|content| bytes && is_key(content));
         match (raw, decoded) {
-            (Some(raw), Some(_)) => Err(KeySourceError::Ambiguous { file: self.to_string(), bytes: raw.len() }),
-            (Some(key), None) | (None, Some(key)) => Ok(key),
+            // 32 bytes are a key, whatever they look like: few have keys of 24 bytes, many one of 32 letters.
+            (Some(raw), Some(_)) if raw.len() != 32 => Err(KeySourceError::Ambiguous(self.to_string())),
+            (Some(key), _) | (None, Some(key)) => Ok(key),
             (None, None) => Err(KeySourceError::NotAKey(self.to_string())),
         }
     }
@@ -163,9 +159,11 @@ mod tests {
             let base64 = BASE64.encode(&key);
             assert_eq!(*read(format!(" {base64}\n").as_bytes()).unwrap(), key);
             // Of 24 or 32 characters, it could be a key itself.
-            match read(base64.as_bytes()) {
-                Ok(found) => assert_eq!((length, found.as_slice()), (32, key.as_slice())),
-                Err(error) => assert!(length < 32 && matches!(error, KeySourceError::Ambiguous { .. }), "{error}"),
+            match (length, read(base64.as_bytes())) {
+                (16, Err(error)) => assert!(matches!(error, KeySourceError::Ambiguous(_)), "{error}"),
+                (24, Ok(found)) => assert_eq!(*found, base64.as_bytes()),
+                (32, Ok(found)) => assert_eq!(*found, key),
+                (length, _) => panic!("{length} bytes"),
             }
         }
         for content in [b"".as_slice(), b"0123456789abcdef0123456789abcde", b"MDEyMw==", &[0; 31], &[0; 33]] {

@@ -176,6 +176,16 @@ impl KeyringSettings {
         }
     }
 
+    /// Whether a KMS key of it is rotated without a new ARN, so that items may be under older material.
+    #[must_use]
+    pub(super) fn has_material(&self) -> bool {
+        match self {
+            Self::AwsKms { .. } => true,
+            Self::Multi(children) => children.iter().any(Self::has_material),
+            _ => false,
+        }
+    }
+
     /// Refuses what cannot seal, or not items of this suite.
     pub(super) fn demand_target(&self, suite: Suite) -> Result<(), Refusal> {
         match self {
@@ -335,7 +345,8 @@ fn padding<T: Copy>(section: &Section<'_>, all: &[T], name: fn(T) -> &'static st
     Ok(padding.value)
 }
 
-fn filter(section: &Section<'_>) -> Result<DiscoveryFilter, Fault> {
+/// The accounts whose keys may be used.
+pub(super) fn filter(section: &Section<'_>) -> Result<DiscoveryFilter, Fault> {
     let partition = section.text("partition")?.map_or_else(|| DEFAULT_PARTITION.to_owned(), |word| word.value);
     let listed = section.texts("accounts")?.ok_or_else(|| section.missing("accounts"))?;
     let mut accounts = BTreeSet::new();

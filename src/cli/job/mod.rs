@@ -18,7 +18,7 @@ use crate::crypto::Suite;
 use crate::format::Schema;
 use crate::migration::{self, Depth, OnMixed, Policy};
 
-pub use hierarchy::HierarchySettings;
+pub use hierarchy::{HierarchyRefusal, HierarchySettings};
 pub use key::{KeySource, KeySourceError};
 pub use keyring::KeyringSettings;
 pub use readiness::{NotReady, Statements};
@@ -32,7 +32,7 @@ const TABLE: [&str; 8] =
     ["name", "partition_key", "sort_key", "logical_name", "schema", "readers", "writers", "acknowledge"];
 const SOURCE: [&str; 3] = ["formats", "keyrings", "on_mixed"];
 const ON_MIXED: [&str; 2] = ["quarantine", "repair"];
-const TARGET: [&str; 4] = ["format", "suite", "depth", "keyring"];
+const TARGET: [&str; 5] = ["format", "suite", "depth", "refresh_key_material", "keyring"];
 const DEPTHS: [&str; 2] = ["reencrypt", "rewrap"];
 const BUDGET: [&str; 3] = ["read_units_per_second", "write_units_per_second", "kms_requests_per_second"];
 const FORMATS: [&str; 2] = [DBESDK, PLAINTEXT];
@@ -96,6 +96,8 @@ pub enum Target {
         keyring: KeyringSettings,
         /// How sealed items get there.
         depth: Depth,
+        /// Whether items under older material of the same KMS key are brought to its present one.
+        refresh: bool,
     },
 }
 
@@ -197,7 +199,7 @@ impl Job {
     pub fn policy(&self) -> Policy {
         let (target, depth) = match &self.target {
             Target::Plaintext => (migration::Target::Plaintext, Depth::default()),
-            Target::Dbesdk { suite, keyring, depth } => {
+            Target::Dbesdk { suite, keyring, depth, .. } => {
                 (migration::Target::Dbesdk { suite: *suite, recipients: keyring.recipients() }, *depth)
             }
         };
@@ -253,6 +255,7 @@ fn target(root: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Target, 
     let format = section.required_text("format")?;
     let suite = section.text("suite")?;
     let depth = section.text("depth")?;
+    let refresh = section.flag("refresh_key_material")?;
     let keyring = section.section("keyring", &keyring::FIELDS)?;
     match format.value.as_str() {
         DBESDK => {
@@ -265,16 +268,28 @@ fn target(root: &Section<'_>, folder: &Path, schema: &Schema) -> Result<Target, 
             let depth = depth.map(read_depth).transpose()?.unwrap_or_default();
             let settings = KeyringSettings::read(&keyring, folder, schema)?;
             match settings.demand_target(suite) {
-                Ok(()) => Ok(Target::Dbesdk { suite, keyring: settings, depth }),
+                Ok(()) => {
+                    Ok(Target::Dbesdk { suite, depth, refresh: refreshes(refresh, &settings)?, keyring: settings })
+                }
                 Err(refusal) => Err(Fault { place: keyring.place().clone(), refusal }),
             }
         }
         PLAINTEXT => {
-            let extra =
-                suite.or(depth).map(|extra| extra.place).or_else(|| keyring.map(|keyring| keyring.place().clone()));
+            let place = suite.or(depth).map(|extra| extra.place).or_else(|| refresh.map(|refresh| refresh.place));
+            let extra = place.or_else(|| keyring.map(|keyring| keyring.place().clone()));
             extra.map_or(Ok(Target::Plaintext), |place| Err(Fault { place, refusal: Refusal::PlaintextTarget }))
         }
         other => Err(Fault { refusal: Refusal::word(other, &FORMATS), place: format.place }),
+    }
+}
+
+/// Whether key material is to be refreshed: only a symmetric KMS key has more than one.
+fn refreshes(refresh: Option<section::At<bool>>, keyring: &KeyringSettings) -> Result<bool, Fault> {
+    match refresh {
+        Some(section::At { value: true, place }) if !keyring.has_material() => {
+            Err(Fault { place, refusal: Refusal::NoMaterial })
+        }
+        refresh => Ok(refresh.is_some_and(|refresh| refresh.value)),
     }
 }
 

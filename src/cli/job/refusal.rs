@@ -1,5 +1,6 @@
 //! What a job file is refused for: each with the fact and the remedy.
 
+use super::hierarchy::HierarchyRefusal;
 use crate::crypto::Suite;
 use crate::keyring::KeyArnError;
 
@@ -129,6 +130,9 @@ pub enum Refusal {
     /// Two keyrings of a multi keyring for one key.
     #[error("another keyring of the same multi keyring is for this key already: {0}")]
     SameKey(String),
+    /// Key material is to be refreshed where there is none that KMS rotates.
+    #[error("no key of the target keyring is a symmetric KMS key, whose material KMS rotates")]
+    NoMaterial,
     /// A keyring that names no key to seal with.
     #[error("a keyring of type aws-kms-discovery names no key to seal with")]
     DiscoveryTarget,
@@ -149,23 +153,9 @@ pub enum Refusal {
         /// The Region in the ARN.
         of_key: String,
     },
-    /// Neither one KMS key for the rows of a key store nor any.
-    #[error("a hierarchy keyring takes exactly one of kms_key_arn and key_store_readers")]
-    KeyStoreReaders,
-    /// A filter where one key is named.
-    #[error("kms_key_arn names the only key that is trusted, so there is nothing to filter")]
-    FilterOfOneKey,
-    /// Neither one branch key nor an attribute that names it.
-    #[error(
-        "a hierarchy keyring takes exactly one of branch_key_id and branch_key_attribute (branch_keys goes with it)"
-    )]
-    BranchKey,
-    /// An attribute that is not part of the encryption context.
-    #[error("the attribute \"{0}\" is not part of the encryption context, which is all that a keyring sees of an item")]
-    BranchKeyAttribute(String),
-    /// A cache that keeps nothing.
-    #[error("a cache of 0 would ask the key store for every item")]
-    NoCache,
+    /// A field of a hierarchical keyring.
+    #[error(transparent)]
+    Hierarchy(HierarchyRefusal),
     /// Nothing to encrypt with.
     #[error("the target format \"dbesdk\" needs a keyring")]
     NoTargetKeyring,
@@ -186,6 +176,7 @@ pub enum Refusal {
 impl Refusal {
     /// What to do about it.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one match, a line or two for each refusal")]
     pub fn remedy(&self) -> String {
         let known_or = |nearest: &Option<String>, known: &str| match nearest {
             Some(nearest) => format!("did you mean \"{nearest}\"? Known here: {known}"),
@@ -226,7 +217,7 @@ impl Refusal {
             Self::Reserved { .. } => "leave it out: reseal and your readers pass such attributes by".to_owned(),
             Self::ReservedNamespace(_) => "choose the namespace that your readers' raw keyring has".to_owned(),
             Self::KeySource(_) => "name one of them; the README says what each holds".to_owned(),
-            Self::AccessWithoutSecret => "leave it out".to_owned(),
+            Self::AccessWithoutSecret | Self::NoMaterial => "leave it out".to_owned(),
             Self::Account(_) => "write the account that owns the keys, as in their ARNs".to_owned(),
             Self::Accounts => "list the accounts whose keys may be used, or write [\"*\"] for any".to_owned(),
             Self::NoChildren => "add them, each as a keyring of its own".to_owned(),
@@ -243,19 +234,7 @@ impl Refusal {
                 "write arn:aws:kms:REGION:ACCOUNT:key/ID, as `aws kms describe-key` prints it under Arn".to_owned()
             }
             Self::KeyRegion { .. } => "leave region out: it is the key's".to_owned(),
-            Self::KeyStoreReaders => {
-                "name one as your readers do: kms_key_arn = \"arn:...\", or key_store_readers = \"discovery\""
-                    .to_owned()
-            }
-            Self::FilterOfOneKey => "leave partition and accounts out".to_owned(),
-            Self::BranchKey => {
-                "write branch_key_id for one branch key for all items, or branch_key_attribute for one for each tenant"
-                    .to_owned()
-            }
-            Self::BranchKeyAttribute(name) => {
-                format!("make {name:?} SIGN_AND_INCLUDE_IN_ENCRYPTION_CONTEXT, or name a key attribute")
-            }
-            Self::NoCache => "leave the field out, or write 1 or more".to_owned(),
+            Self::Hierarchy(refusal) => refusal.remedy(),
             Self::NoTargetKeyring => "add target.keyring".to_owned(),
             Self::PlaintextTarget => {
                 "leave it out; keyrings that open the items stand under source.keyrings".to_owned()

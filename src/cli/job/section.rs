@@ -107,6 +107,11 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<At<bool>>, Fault> {
+        self.typed(key, "true or false", DeValue::as_bool)
+    }
+
     /// An array of strings.
     pub(super) fn texts(&self, key: &str) -> Result<Option<Vec<At<String>>>, Fault> {
         let list = self.typed(key, "an array of strings", |value| {

@@ -391,3 +391,77 @@ fn readiness_lists_what_is_missing() {
     let repaired = sealed.replace("[source]", "[source]\non_mixed = \"repair\"");
     assert_eq!(parse(&repaired).unwrap().readiness().unwrap_err().missing.len(), 1);
 }
+
+const HIERARCHY: &str = r#"{ type = "hierarchy", key_store_table = "keys", kms_key_arn = "arn:aws:kms:eu-west-1:111122223333:key/a", branch_key_id = "orders" }"#;
+
+#[test]
+fn branch_keys_of_a_key_store() {
+    let hierarchy = |from: &str, to: &str| {
+        assert!(HIERARCHY.contains(from), "{from}");
+        let Target::Dbesdk { keyring, .. } = parse(&RIGHT.replace(RAW, &HIERARCHY.replace(from, to))).unwrap().target
+        else {
+            panic!()
+        };
+        let KeyringSettings::Hierarchy(settings) = keyring else { panic!("{keyring:?}") };
+        *settings
+    };
+    let settings = hierarchy("", "");
+    assert_eq!((settings.table.as_str(), settings.name.as_str()), ("keys", "keys"));
+    assert_eq!((settings.keep.time_to_live.as_secs(), settings.keep.most), (600, 1000));
+    assert_eq!(
+        (settings.access.region.as_deref(), settings.in_words().as_str()),
+        (Some("eu-west-1"), "aws-kms-hierarchy orders of the key store keys",)
+    );
+    let elsewhere =
+        hierarchy("\"keys\"", "\"keys\", key_store_name = \"k\", region = \"eu-west-2\", cache_seconds = 5");
+    assert_eq!((elsewhere.name.as_str(), elsewhere.keep.time_to_live.as_secs()), ("k", 5));
+    assert_eq!(elsewhere.access.region.as_deref(), Some("eu-west-2"));
+    assert_eq!(elsewhere.kms_access().region.as_deref(), Some("eu-west-1"));
+    let tenants = "branch_key_attribute = \"tenant\", branch_keys = { shop = \"id-1\" }";
+    let by_tenant = hierarchy("branch_key_id = \"orders\"", tenants);
+    let words =
+        "aws-kms-hierarchy the branch key that the attribute \"tenant\" names, \"shop\" as id-1 of the key store keys";
+    assert_eq!(by_tenant.in_words(), words);
+    let arn = "kms_key_arn = \"arn:aws:kms:eu-west-1:111122223333:key/a\"";
+    let discovery = hierarchy(arn, "key_store_readers = \"discovery\", accounts = [\"111122223333\"]");
+    let accounts = Some(["111122223333".to_owned()].into());
+    let filter = crate::keyring::DiscoveryFilter { partition: "aws".to_owned(), accounts };
+    assert_eq!(discovery.readers, crate::keyring::KeyStoreReaders::Discovery(filter));
+
+    let refused = |from: &str, to: &str, expected: &str| {
+        assert!(HIERARCHY.contains(from), "{from}");
+        check(RAW, &HIERARCHY.replace(from, to), &format!("23: target.keyring{expected}"));
+    };
+    let readers = ": a hierarchy keyring takes exactly one of kms_key_arn and key_store_readers";
+    refused(arn, "partition = \"aws\"", readers);
+    refused(arn, &format!("{arn}, key_store_readers = \"discovery\""), readers);
+    refused(arn, "key_store_readers = \"discovery\"", ".accounts: missing");
+    refused(arn, "key_store_readers = \"all\"", ".key_store_readers: unknown value \"all\"");
+    let filter = ": kms_key_arn names the only key that is trusted, so there is nothing to filter";
+    refused(arn, &format!("{arn}, accounts = [\"1\"]"), &format!(".accounts{filter}"));
+    refused(arn, &format!("{arn}, partition = \"aws\""), &format!(".partition{filter}"));
+    let which =
+        ": a hierarchy keyring takes exactly one of branch_key_id and branch_key_attribute (branch_keys goes with it)";
+    refused(", branch_key_id = \"orders\"", "", which);
+    refused("\"orders\"", "\"orders\", branch_key_attribute = \"tenant\"", which);
+    refused("\"orders\"", "\"orders\", branch_keys = { a = \"b\" }", which);
+    let hidden =
+        "the attribute \"email\" is not part of the encryption context, which is all that a keyring sees of an item";
+    refused(
+        "branch_key_id = \"orders\"",
+        "branch_key_attribute = \"email\"",
+        &format!(".branch_key_attribute: {hidden}"),
+    );
+    refused(
+        "\"orders\"",
+        "\"orders\", cache_entries = 0",
+        ".cache_entries: a cache of 0 would ask the key store for every item",
+    );
+    refused("\"orders\"", "\"orders\", key_file = \"k\"", ".key_file: a keyring of type hierarchy has no such field");
+    refused("key_store_table = \"keys\", ", "", ".key_store_table: missing");
+    check(
+        "key_file = \"k1.key\"",
+        "cache_seconds = 3",
+        "23: target.keyring.cache_seconds: a keyring of type raw-aes has no such field",
+    );
+}

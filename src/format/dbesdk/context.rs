@@ -248,6 +248,36 @@ mod tests {
     }
 
     #[test]
+    fn attributes_are_read_back_from_either_version() {
+        let (schema, item) = (schema(), item());
+        let get = |name: &str| item.get(name);
+        let first = version_1(&schema, get).unwrap();
+        let second = version_2(&schema, vec!["sk", "pk", "none", "flag", "bytes"], get).unwrap();
+        for name in ["pk", "sk", "flag", "none", "bytes"] {
+            let is_key = ["pk", "sk"].contains(&name);
+            let found = attribute(&first, name);
+            assert!(
+                found.is_some() == is_key && found.is_none_or(|value| value.same(item.get(name).unwrap())),
+                "{name}"
+            );
+            assert!(attribute(&second, name).is_some_and(|value| value.same(item.get(name).unwrap())), "{name}");
+        }
+        assert!(attribute(&second, "absent").is_none());
+        for text in ["", "AAFw=", "AA==", "AAH/", "!"] {
+            let context = [("aws-crypto-attr.pk".to_owned(), text.to_owned())].into_iter().collect();
+            assert!(attribute(&context, "pk").is_none(), "{text}");
+        }
+        let legend = |legend: &str| {
+            let pairs = [("aws-crypto-attr.pk", "p"), ("aws-crypto-legend", legend)];
+            attribute(&pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect(), "pk")
+        };
+        assert!(legend("S").is_some());
+        for wrong in ["", "N", "L", "B", "X"] {
+            assert!(legend(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_in_a_context() {
         let (schema, item) = (schema(), item());
         let get = |name: &str| item.get(name);

@@ -13,7 +13,7 @@ use super::super::{KeyringClass, KeyringError};
 
 /// How long an answer that concerns one item only is kept: so many items of a tenant without a branch key do not ask for
 /// it one by one.
-const REFUSAL_KEPT: Duration = Duration::from_secs(60);
+const REFUSAL_KEPT: Duration = Duration::from_mins(1);
 
 /// A load under way, or what came of it.
 type Flight<V> = Shared<BoxFuture<'static, Result<Arc<V>, KeyringError>>>;
@@ -108,7 +108,7 @@ mod tests {
 
     impl World {
         fn new(most: usize) -> Self {
-            Self { cache: Cache::new(Duration::from_secs(600), most), loads: Arc::default() }
+            Self { cache: Cache::new(Duration::from_mins(10), most), loads: Arc::default() }
         }
 
         /// The value of the key: how many loads there were with its own.
@@ -162,7 +162,7 @@ mod tests {
             assert_eq!(world.loads_of(key).await, load, "{key}");
         }
         let gone = Arc::downgrade(&world.get("a", None).await.unwrap());
-        advance(Duration::from_secs(600)).await;
+        advance(Duration::from_mins(10)).await;
         assert!(gone.upgrade().is_some());
         world.loads_of("d").await;
         assert!(gone.upgrade().is_none(), "nobody asked for it again, and it is wiped");
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(world.loads_of("a").await, 2);
         assert!(world.get("b", Some(KeyringClass::Item)).await.is_err());
         assert!(world.get("b", None).await.is_err(), "not asked for again");
-        advance(Duration::from_secs(60)).await;
+        advance(Duration::from_mins(1)).await;
         assert_eq!(world.loads_of("b").await, 4);
     }
 }

@@ -130,8 +130,7 @@ impl Hierarchy {
         self.shared.store.kms_requests()
     }
 
-    /// How often a branch key was seen to get a new ACTIVE version since this keyring was made. Items that were sealed
-    /// or found at target before that are under the version before: what counts moves wants another pass for each.
+    /// How often a branch key was seen to get a new ACTIVE version since this keyring was made.
     #[must_use]
     pub fn moves(&self) -> usize {
         self.shared.seen().values().map(|seen| seen.versions.len() - 1).sum()
@@ -158,13 +157,12 @@ impl Hierarchy {
                 ));
             }
         };
-        if ids.is_empty() {
-            return Ok(text).and_then(|id| match id.is_empty() {
-                true => Err(refuse("and is empty; give the item one")),
-                false => Ok(id),
-            });
+        match ids.get(&text) {
+            Some(id) => Ok(id.clone()),
+            None if !ids.is_empty() => Err(refuse("and its value is not among branch_keys; add it there")),
+            None if text.is_empty() => Err(refuse("and is empty; give the item one")),
+            None => Ok(text),
         }
-        ids.get(&text).cloned().ok_or_else(|| refuse("and its value is not among branch_keys; add it there"))
     }
 
     fn name(&self) -> String {
@@ -288,6 +286,14 @@ impl Keyring for Hierarchy {
         let place = (id.clone(), version);
         let judged = self.shared.verdicts.get(&place, || async move { shared.judge(&id, version).await }.boxed()).await;
         judged.map(|verdict| *verdict)
+    }
+
+    async fn moved(&self) -> Result<Option<String>, KeyringError> {
+        let seen = self.shared.seen();
+        let moved: Vec<&str> =
+            seen.iter().filter(|(_, seen)| seen.versions.len() > 1).map(|(id, _)| id.as_str()).collect();
+        let sealed_before = "items that were sealed before are under the version before";
+        Ok((!moved.is_empty()).then(|| format!("branch key {} got a new version; {sealed_before}", moved.join(", "))))
     }
 
     async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError> {

@@ -1,5 +1,5 @@
 //! What changes a key store: the table, new branch keys and versions, and the move of rows to another KMS key
-//! (`branch-key-store.md`, "CreateKeyStore", "CreateKey", "VersionKey").
+//! (`branch-key-store.md`, `CreateKeyStore`, `CreateKey`, `VersionKey`).
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use uuid::{Builder, Uuid};
 
 use super::row::{self, Row};
-use super::{KeyStore, KeyStoreError, RowProblem};
+use super::{KeyStore, KeyStoreError, RE_ENCRYPT, RowProblem, broken};
 use crate::aws::Fault;
 use crate::crypto::{KEY_BYTES, Secret};
 use crate::keyring::KeyArn;
@@ -27,7 +27,6 @@ pub const ROWS_MAX: usize = PARTS_MAX - row::MUTATIONS.len();
 
 const TRANSACT: &str = "TransactWriteItems";
 const GENERATE: &str = "GenerateDataKeyWithoutPlaintext";
-const RE_ENCRYPT: &str = "ReEncrypt";
 
 /// A key store for changing.
 #[derive(Debug)]
@@ -208,7 +207,7 @@ impl KeyStoreAdmin {
         let enc = answer.ciphertext_blob.map(Blob::into_inner).filter(|enc| !enc.is_empty());
         match (answer.key_id.as_deref() == Some(key.as_str()), enc) {
             (true, Some(enc)) => Ok(row.with(enc)),
-            _ => Err(self.store.broken(GENERATE, &row, "the answer is not what was asked for")),
+            _ => Err(broken(GENERATE, &row, "the answer is not what was asked for")),
         }
     }
 
@@ -224,7 +223,7 @@ impl KeyStoreAdmin {
         let (source, destination) = (answer.source_key_id.as_deref(), answer.key_id.as_deref());
         match ((source, destination) == (Some(from.as_str()), Some(to.as_str())), enc) {
             (true, Some(enc)) => Ok(enc),
-            _ => Err(self.store.broken(RE_ENCRYPT, old, "the answer is not what was asked for")),
+            _ => Err(broken(RE_ENCRYPT, old, "the answer is not what was asked for")),
         }
     }
 

@@ -25,29 +25,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_kms::primitives::Blob;
 use uuid::Uuid;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::{KeyArn, KeyringClass};
-use crate::aws::{AwsConfig, Fault, Meaning};
-use crate::crypto::{KEY_BYTES, Secret};
+use super::{DiscoveryFilter, KeyArn, KeyringClass};
+use crate::aws::{AwsConfig, Fault};
+use crate::crypto::Secret;
 use row::Row;
 
 pub use admin::{Created, KeyStoreAdmin, Moved, ROWS_MAX};
 pub use list::RowFacts;
 pub use row::RowProblem;
 
+const RE_ENCRYPT: &str = "ReEncrypt";
+
 /// Which KMS keys may have wrapped the rows of a key store: what its readers are configured with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyStoreReaders {
     /// This key alone: rows that name another are refused.
     Strict(KeyArn),
-    /// Whichever key a row names, within a partition and among accounts, where they are given.
-    Discovery {
-        /// The partition, such as `aws`.
-        partition: Option<String>,
-        /// The account ids; any account if there are none.
-        accounts: Vec<String>,
-    },
+    /// Whichever key a row names, if it is of these accounts. Whoever can write the key store chooses among them, and with
+    /// a key of his own could have items sealed for himself.
+    Discovery(DiscoveryFilter),
 }
 
 /// Why a key store does not give a branch key, or cannot be changed. Says the remedy; never a key.
@@ -89,7 +87,7 @@ pub enum KeyStoreError {
     /// A row under a KMS key that the configuration does not allow.
     #[error(
         "the key store {table}: the row {kind} of the branch key {id} is wrapped by {found:?}, and {rule}; name that \
-         key, or read with key_store_readers = \"discovery\""
+         key or its account, if it is yours, or read with key_store_readers = \"discovery\""
     )]
     Key {
         /// The key store's table.
@@ -174,6 +172,13 @@ impl KeyStoreError {
     #[must_use]
     pub fn concerns_one(&self) -> bool {
         self.class(KeyringClass::Item) == KeyringClass::Item
+    }
+
+    /// Whether a service may do better later. Of a change it is not known then whether it was made.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        let passing = [KeyringClass::Throttled, KeyringClass::Transient];
+        passing.contains(&self.class(KeyringClass::Item))
     }
 
     /// What it means for a run: `row` where it concerns one row only.
@@ -274,10 +279,7 @@ impl KeyStore {
 
     async fn row(&self, id: &str, kind: &str) -> Result<Row, KeyStoreError> {
         let row = Row::from_item(self.item(id, kind).await?).map_err(|problem| self.wrong_row(id, kind, problem))?;
-        match (row.id(), row.kind()) == (id, kind) {
-            true => Ok(row),
-            false => Err(self.wrong_row(id, kind, RowProblem::Other)),
-        }
+        if (row.id(), row.kind()) == (id, kind) { Ok(row) } else { Err(self.wrong_row(id, kind, RowProblem::Other)) }
     }
 
     async fn item(&self, id: &str, kind: &str) -> Result<HashMap<String, AttributeValue>, KeyStoreError> {
@@ -305,8 +307,8 @@ impl KeyStore {
         let key = answer.plaintext.take().and_then(take_secret);
         match (answer.key_id.as_deref() == Some(arn.as_str()), key) {
             (true, Some(key)) => Ok(key),
-            (false, _) => Err(self.broken("Decrypt", row, "the answer is of another key than was asked for")),
-            (true, None) => Err(self.broken("Decrypt", row, "the answer has no branch key of 32 bytes")),
+            (false, _) => Err(broken("Decrypt", row, "the answer is of another key than was asked for")),
+            (true, None) => Err(broken("Decrypt", row, "the answer has no branch key of 32 bytes")),
         }
     }
 
@@ -326,15 +328,11 @@ impl KeyStore {
         match &self.readers {
             KeyStoreReaders::Strict(key) if key.as_str() == row.kms_arn() => Ok(key.clone()),
             KeyStoreReaders::Strict(key) => Err(refuse(format!("the configured key is {}", key.as_str()))),
-            KeyStoreReaders::Discovery { partition, accounts } => {
+            KeyStoreReaders::Discovery(filter) => {
                 let arn = KeyArn::parse(row.kms_arn()).map_err(|_| refuse("that is no ARN of a key".to_owned()))?;
-                let mut parts = row.kms_arn().split(':');
-                let (of_partition, of_account) = (parts.nth(1).unwrap_or_default(), parts.nth(2).unwrap_or_default());
-                if partition.as_ref().is_some_and(|partition| partition != of_partition) {
-                    return Err(refuse(format!("the partition {of_partition} is not the one allowed")));
-                }
-                if !accounts.is_empty() && !accounts.iter().any(|account| account == of_account) {
-                    return Err(refuse(format!("the account {of_account} is not among those allowed")));
+                if !filter.allows(&arn) {
+                    let (account, partition) = (arn.account(), arn.partition());
+                    return Err(refuse(format!("the account {account} ({partition}) is not among those allowed")));
                 }
                 if arn.region() != self.kms_region {
                     return Err(refuse(format!("requests go to {}", self.kms_region)));
@@ -352,13 +350,13 @@ impl KeyStore {
         if matches!(fault.code(), "ResourceNotFoundException" | "ResourceNotFound") {
             return KeyStoreError::NoTable { table: self.table.clone() };
         }
-        let remedy = match class(fault) {
+        let remedy = match KeyringClass::of(fault) {
             KeyringClass::Denied => format!("; allow dynamodb:{operation} on the key store table"),
             KeyringClass::Item => "; check that the table is a key store".to_owned(),
             _ => String::new(),
         };
         // A request that is no item's own is refused for all of them.
-        let class = match class(fault) {
+        let class = match KeyringClass::of(fault) {
             KeyringClass::Item => KeyringClass::Key,
             other => other,
         };
@@ -376,6 +374,11 @@ impl KeyStore {
             };
         }
         let remedy = match fault.code() {
+            "AccessDeniedException" if operation == RE_ENCRYPT => {
+                "; allow kms:ReEncryptFrom on the key that a row is under, and kms:ReEncryptTo on that which it shall be \
+                 under"
+                    .to_owned()
+            }
             "AccessDeniedException" => {
                 format!("; allow kms:{operation} on the key, in its key policy or the caller's IAM policy")
             }
@@ -387,40 +390,24 @@ impl KeyStore {
             _ => String::new(),
         };
         // Where rows may be under keys of their own, one that cannot be used concerns its branch keys only.
-        let class = match (class(fault), &self.readers) {
-            (KeyringClass::Key, KeyStoreReaders::Discovery { .. }) => KeyringClass::Item,
+        let class = match (KeyringClass::of(fault), &self.readers) {
+            (KeyringClass::Key, KeyStoreReaders::Discovery(_)) => KeyringClass::Item,
             (other, _) => other,
         };
         let subject = format!("{} of the branch key {}", row.kms_arn(), row.id());
         KeyStoreError::Service { class, subject, problem: format!("{operation}: {fault}{remedy}") }
     }
-
-    /// An answer that KMS never gives.
-    fn broken(&self, operation: &str, row: &Row, problem: &str) -> KeyStoreError {
-        let problem = format!("{operation}: {problem}; check that the endpoint is KMS");
-        let subject = format!("{} of the branch key {}", row.kms_arn(), row.id());
-        KeyStoreError::Service { class: KeyringClass::Key, subject, problem }
-    }
 }
 
-/// What a fault of either service means for the use of branch keys.
-fn class(fault: &Fault) -> KeyringClass {
-    match fault.meaning() {
-        Meaning::Throttled => KeyringClass::Throttled,
-        Meaning::Conflict | Meaning::Unavailable => KeyringClass::Transient,
-        Meaning::Credentials => KeyringClass::Credentials,
-        Meaning::Item => KeyringClass::Item,
-        Meaning::Denied => KeyringClass::Denied,
-        Meaning::Fatal => KeyringClass::Key,
-    }
+/// An answer that KMS never gives.
+fn broken(operation: &str, row: &Row, problem: &str) -> KeyStoreError {
+    let problem = format!("{operation}: {problem}; check that the endpoint is KMS");
+    let subject = format!("{} of the branch key {}", row.kms_arn(), row.id());
+    KeyStoreError::Service { class: KeyringClass::Key, subject, problem }
 }
 
 /// Takes the key over from a response and wipes the response's copy. Copies that the HTTP client made on the way are out
 /// of reach.
 fn take_secret(blob: Blob) -> Option<Secret> {
-    let bytes = Zeroizing::new(blob.into_inner());
-    let mut key = <[u8; KEY_BYTES]>::try_from(bytes.as_slice()).ok()?;
-    let secret = Secret::new(key);
-    key.zeroize();
-    Some(secret)
+    Secret::from_slice(&Zeroizing::new(blob.into_inner()))
 }

@@ -20,6 +20,14 @@ pub struct DiscoveryFilter {
     pub accounts: Option<BTreeSet<String>>,
 }
 
+impl DiscoveryFilter {
+    /// Whether keys of this partition and account are used.
+    pub(in crate::keyring) fn allows(&self, key: &KeyArn) -> bool {
+        key.partition() == self.partition
+            && self.accounts.as_ref().is_none_or(|accounts| accounts.contains(key.account()))
+    }
+}
+
 /// A keyring that unwraps by any key of the filter, in its own Region: what another Region's multi-Region key wrapped, by
 /// the key of that name here. Wraps nothing.
 #[derive(Debug)]
@@ -40,9 +48,7 @@ impl KmsDiscovery {
     fn key(&self, found: WrappedRef<'_>) -> Option<KeyArn> {
         let info = std::str::from_utf8(found.provider_info).ok().filter(|_| found.provider_id == PROVIDER_ID)?;
         let key = KeyArn::parse(info).ok()?;
-        let DiscoveryFilter { partition, accounts } = &self.filter;
-        let allowed =
-            key.partition() == partition && accounts.as_ref().is_none_or(|accounts| accounts.contains(key.account()));
+        let allowed = self.filter.allows(&key);
         let key = if key.is_multi_region() { key.in_region(&self.region) } else { key };
         (allowed && key.region() == self.region).then_some(key)
     }

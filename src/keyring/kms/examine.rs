@@ -55,6 +55,12 @@ pub enum KeyRefused {
         /// What to do.
         remedy: &'static str,
     },
+    /// KMS does not say which key material the key has.
+    #[error("KMS does not say which key material {key} has; leave `refresh_key_material` out")]
+    Material {
+        /// The key.
+        key: String,
+    },
     /// No public key to wrap with.
     #[error("the public key of {key}: {problem}")]
     PublicKey {

@@ -14,7 +14,7 @@ use aws_sdk_kms::types::EncryptionAlgorithmSpec;
 use zeroize::Zeroizing;
 
 use super::{KeyringClass, KeyringError, Matching, Recipient, Wanted};
-use crate::aws::{AwsConfig, Fault, Meaning};
+use crate::aws::{AwsConfig, Fault};
 use crate::crypto::{EncryptionContext, KEY_BYTES, Secret};
 
 pub use arn::{KeyArn, KeyArnError};
@@ -78,11 +78,38 @@ impl Kms {
 
     /// The 32-byte key that a symmetric key wrapped under the context.
     async fn decrypt(&self, key: &str, ciphertext: &[u8], context: &EncryptionContext) -> Result<Secret, KeyringError> {
+        let (plaintext, _) = self.decrypted(key, ciphertext, context).await?;
+        data_key(key, DECRYPT, &plaintext)
+    }
+
+    /// The id of the key material that wrapped something, if KMS says it.
+    async fn wrapped_by(
+        &self,
+        key: &str,
+        ciphertext: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<Option<String>, KeyringError> {
+        Ok(self.decrypted(key, ciphertext, context).await?.1)
+    }
+
+    async fn decrypted(
+        &self,
+        key: &str,
+        ciphertext: &[u8],
+        context: &EncryptionContext,
+    ) -> Result<(Zeroizing<Vec<u8>>, Option<String>), KeyringError> {
         let request = self.client.decrypt().key_id(key).ciphertext_blob(Blob::new(ciphertext));
         let result = request.set_encryption_context(Some(pairs(context))).send().await;
         let mut output = result.map_err(|error| failed(key, DECRYPT, &Fault::of(&error)))?;
         let plaintext = answered(key, DECRYPT, output.key_id.as_deref(), output.plaintext.take())?;
-        data_key(key, DECRYPT, &plaintext)
+        Ok((plaintext, output.key_material_id))
+    }
+
+    /// The id of the key's present material, if KMS says it.
+    async fn material(&self, key: &str) -> Result<Option<String>, KeyringError> {
+        let result = self.client.describe_key().key_id(key).send().await;
+        let output = result.map_err(|error| failed(key, "DescribeKey", &Fault::of(&error)))?;
+        Ok(output.key_metadata.and_then(|metadata| metadata.current_key_material_id))
     }
 
     /// What was encrypted for an RSA key.
@@ -161,23 +188,15 @@ fn failed(key: &str, operation: &str, fault: &Fault) -> KeyringError {
         }
         _ => String::new(),
     };
-    KeyringError { class: class(fault), key: key.to_owned(), problem: format!("{operation}: {fault}{remedy}") }
+    KeyringError {
+        class: KeyringClass::of(fault),
+        key: key.to_owned(),
+        problem: format!("{operation}: {fault}{remedy}"),
+    }
 }
 
 /// An answer that KMS never gives.
 fn broken(key: &str, operation: &str, problem: &str) -> KeyringError {
     let problem = format!("{operation}: {problem}; check that the endpoint is KMS");
     KeyringError { class: KeyringClass::Key, key: key.to_owned(), problem }
-}
-
-/// What a fault means for the use of the key. KMS has no conflicts; were there one, it would pass.
-fn class(fault: &Fault) -> KeyringClass {
-    match fault.meaning() {
-        Meaning::Throttled => KeyringClass::Throttled,
-        Meaning::Conflict | Meaning::Unavailable => KeyringClass::Transient,
-        Meaning::Credentials => KeyringClass::Credentials,
-        Meaning::Item => KeyringClass::Item,
-        Meaning::Denied => KeyringClass::Denied,
-        Meaning::Fatal => KeyringClass::Key,
-    }
 }

@@ -15,6 +15,8 @@ pub struct KmsKeyring {
     kms: Kms,
     key: KeyArn,
     recipients: [Wanted; 1],
+    /// The id of the key material that items shall be under, where that matters.
+    material: Option<String>,
 }
 
 impl KmsKeyring {
@@ -24,7 +26,7 @@ impl KmsKeyring {
     /// [`KeyRefused::Region`] when the configuration is for another Region than the key's.
     pub fn new(config: &AwsConfig, key: KeyArn) -> Result<Self, KeyRefused> {
         let wanted = Wanted::exactly(recipient(PROVIDER_ID, &key));
-        Ok(Self { kms: Kms::of(config, &key)?, key, recipients: [wanted] })
+        Ok(Self { kms: Kms::of(config, &key)?, key, recipients: [wanted], material: None })
     }
 
     /// The same over a multi-Region key: what was wrapped by it in any Region counts as its own, and is unwrapped in this
@@ -34,7 +36,18 @@ impl KmsKeyring {
     /// As [`KmsKeyring::new`].
     pub fn multi_region(config: &AwsConfig, key: KeyArn) -> Result<Self, KeyRefused> {
         let wanted = in_any_region(PROVIDER_ID, &key);
-        Ok(Self { kms: Kms::of(config, &key)?, key, recipients: [wanted] })
+        Ok(Self { kms: Kms::of(config, &key)?, key, recipients: [wanted], material: None })
+    }
+
+    /// From now on only items that the key's present material wrapped are current. A rotation of the key keeps its ARN, so
+    /// no item says which it was: KMS does, with each key that it unwraps.
+    ///
+    /// # Errors
+    /// [`KeyRefused`] when KMS cannot be asked, or does not say which material the key has.
+    pub async fn demand_present_material(&mut self) -> Result<(), KeyRefused> {
+        let present = self.kms.material(self.key.as_str()).await?;
+        self.material = Some(present.ok_or_else(|| KeyRefused::Material { key: self.key.as_str().to_owned() })?);
+        Ok(())
     }
 
     /// Asks KMS whether the key can be used for items: enabled, the caller's own, symmetric, for encryption.
@@ -59,6 +72,30 @@ impl Keyring for KmsKeyring {
 
     fn requests(&self, _: KeyringCall) -> u32 {
         1
+    }
+
+    fn looks_deeper(&self) -> bool {
+        self.material.is_some()
+    }
+
+    async fn is_current(&self, found: &[WrappedRef<'_>], context: &EncryptionContext) -> Result<bool, KeyringError> {
+        for found in found {
+            let by = self.kms.wrapped_by(self.key.as_str(), found.ciphertext, context).await?;
+            if self.material.is_some() && by != self.material {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn moved(&self) -> Result<Option<String>, KeyringError> {
+        let key = self.key.as_str();
+        Ok(match &self.material {
+            Some(pinned) if self.kms.material(key).await?.as_ref() != Some(pinned) => {
+                Some(format!("the material of {key} was rotated; items that were sealed before are under the old one"))
+            }
+            _ => None,
+        })
     }
 
     async fn generate(&self, context: &EncryptionContext) -> Result<Vec<WrappedKey>, KeyringError> {
