@@ -18,8 +18,9 @@
 # Exits 1 when a check fails.
 #
 # Needs Rust and a C compiler. The first build of the official library takes about 15 minutes of CPU; it is kept in
-# ${RESEAL_CACHE:-~/.cache/reseal}/interop-target, outside the clone. KMS in two Regions and DynamoDB are `reseal local`,
-# on free ports of this machine; it is stopped at the end, however that comes. RESEAL_BIN names a reseal that is built already.
+# ${RESEAL_CACHE:-~/.cache/reseal}/interop-target, outside the clone. KMS in two Regions and DynamoDB are `reseal
+# local`, on free ports of this machine; it is stopped at the end, however that comes. RESEAL_BIN names a reseal that is
+# built already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 shopt -s nullglob
@@ -80,6 +81,7 @@ keystore() {
 
 start_local() {
     export AWS_CONFIG_FILE=$work/aws.config AWS_SHARED_CREDENTIALS_FILE=$work/no-credentials XDG_STATE_HOME=$work/state
+    unset AWS_PROFILE
     "$reseal" local --kms-region eu-west-1 >"$work/local.out" 2>"$work/local.err" &
     server=$!
     for _ in $(seq 300); do
@@ -91,7 +93,7 @@ start_local() {
     # shellcheck source=/dev/null
     . "$work/local.env"
     # By profile: the variable would name one endpoint for both Regions.
-    local name profile='[%s]\nservices = %s\n[services %s]\nkms =\n  endpoint_url = %s\n'
+    local profile='[%s]\nservices = %s\n[services %s]\nkms =\n  endpoint_url = %s\n'
     # shellcheck disable=SC2059
     {
         printf "$profile" default home home "$AWS_ENDPOINT_URL_KMS"
@@ -118,8 +120,7 @@ branch() {
 
 # Makes keys of all kinds, and writes the file of keyrings over them.
 make_keyrings() {
-    local bits number padding maker author id
-    local -a store
+    local bits number padding maker author id store
     fixtures=$PWD/tests/fixtures
     for number in 1 2; do
         # One length as bytes, the others in Base64.
@@ -149,7 +150,8 @@ make_keyrings() {
         # Without an id: a random one.
         keystore "$maker" new-branch-key "${store[@]}" --kms-key-arn "$store_key" >"$work/made-of-$maker"
     done
-    local profile='profile = "away"'
+    # The question mark stands for the partition key of each case.
+    local profile='profile = "away"' by_item='branch_key_attribute = "?", branch_keys ='
     {
         cat <<TOML
 [raw-aes]
@@ -173,14 +175,15 @@ key = { type = "multi", generator = $(kms aws-kms "$three"), children = [$(aes 1
 readers = [$(kms aws-kms "$three"), $(aes 192 1), $(rsa oaep-sha512 rsa2048)]
 others = [{ type = "multi", generator = $(kms aws-kms "$two"), children = [$(aes 192 2), $(rsa oaep-sha512 rsa3072)] }]
 [hierarchy-per-item]
-key = $(branch official 'branch_key_attribute = "?", branch_keys = { "tenant 1" = "by official", "téñant 2" = "by reseal" }')
-others = [$(branch official 'branch_key_attribute = "?", branch_keys = { "tenant 1" = "by reseal", "téñant 2" = "by official" }')]
+key = $(branch official "$by_item { 1 = \"by official\", \"téñ 2\" = \"by reseal\" }")
+others = [$(branch official "$by_item { 1 = \"by reseal\", \"téñ 2\" = \"by official\" }")]
 TOML
         for bits in 128 192; do
             printf '[raw-aes-%s]\nkey = %s\nothers = [%s]\n' "$bits" "$(aes "$bits" 1)" "$(aes "$bits" 2)"
         done
         for padding in pkcs1 oaep-sha1 oaep-sha256 oaep-sha384 oaep-sha512; do
-            printf '[raw-rsa-%s]\nkey = %s\nothers = [%s]\n' "$padding" "$(rsa "$padding" rsa2048)" "$(rsa "$padding" rsa3072)"
+            printf '[raw-rsa-%s]\nkey = %s\nothers = [%s]\n' "$padding" \
+                "$(rsa "$padding" rsa2048)" "$(rsa "$padding" rsa3072)"
         done
         for maker in "${programs[@]}"; do
             id=$(grep -Eo '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' "$work/made-of-$maker" | head -n 1)
@@ -197,7 +200,7 @@ failed=0
 check() {
     local what=$1
     shift
-    if "$@" 2>"$work/why"; then
+    if "$@" >/dev/null 2>"$work/why"; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
@@ -241,7 +244,8 @@ read_by_all() {
 }
 
 # The whole way through the keyrings, and at its end the other suite.
-ways=(aws-kms hierarchy-of-official raw-rsa-oaep-sha256 multi aws-kms-mrk hierarchy-of-reseal aws-kms-rsa-oaep-sha256 raw-aes)
+ways=(aws-kms hierarchy-of-official raw-rsa-oaep-sha256 multi aws-kms-mrk hierarchy-of-reseal aws-kms-rsa-oaep-sha256
+    raw-aes)
 
 moves() {
     expect 0 "$reseal" run --job "$1/move.toml" --execute --state-dir "$1/state" >"$1/report" &&
@@ -261,7 +265,8 @@ rewraps() {
         [[ $name$to != *.ecdsa.*aws-kms-rsa* ]] || continue
         other_suite=()
         [ "$to" != raw-aes ] || other_suite=(--other-suite)
-        "$cases" rewrap --job job.toml --keyrings "$work/keyrings.toml" --from "$from" --to "$to" "${other_suite[@]}" --out "$to"
+        "$cases" rewrap --job job.toml --keyrings "$work/keyrings.toml" --from "$from" --to "$to" "${other_suite[@]}" \
+            --out "$to"
         check "reseal rewraps from $from to $to" moves "$to"
         [ -s "$to/sealed" ] || return 0
         read_by_all "rewrapped from $from to $to" "$to" "$to/sealed"
@@ -314,20 +319,20 @@ reads_keys() {
 
 # Branch keys of a store that one program has made, rotated by either and moved to another KMS key.
 run_keystore() {
-    local name=$1 right=true maker=${1#keystore.of-} moved id sealer rotator opener version file
+    local name=$1 right=true maker=${1#keystore.of-} moved account id sealer rotator opener version file
     local store=(--table "keys-of-$maker" --name "ключи of $maker") rounds=(none "${programs[@]}")
     "$cases" generate --case "hierarchy-of-$maker.hmac.v1.one" --seed "$seed" --count "$count" \
         --keyrings "$work/keyrings.toml" --out "$work/case"
     pushd "$work/case" >/dev/null
     id=$(sed -n 's/^branch_key_id = "\(.*\)"$/\1/p' job.toml)
     for opener in "${programs[@]}"; do
-        check "$opener finds the key store" expect 0 keystore "$opener" create "${store[@]}" >/dev/null
+        check "$opener finds the key store" expect 0 keystore "$opener" create "${store[@]}"
     done
     check 'official reads branch key and beacon key' reads_keys "$store_key"
     for rotator in "${rounds[@]}"; do
         if [ "$rotator" != none ]; then
             check "$rotator rotates" expect 0 keystore "$rotator" rotate "${store[@]}" --kms-key-arn "$store_key" \
-                --branch-key-id "$id" >/dev/null
+                --branch-key-id "$id"
         fi
         version=$("$reseal" keystore describe "${store[@]}" --branch-key-id "$id" |
             sed -n 's/.*branch:ACTIVE  = \(branch:version:\)\?\([^ ]*\).*/\2/p')
@@ -343,9 +348,10 @@ run_keystore() {
     check 'official reads branch key and beacon key, rotated' reads_keys "$store_key"
     moved=$("$official" create-key)
     sed "s|^kms_key_arn = .*|kms_key_arn = \"$moved\"|" job.toml >moved.toml
-    sed "s|^kms_key_arn = .*|key_store_readers = \"discovery\"|" job.toml >discovery.toml
+    account=$(cut -d : -f 5 <<<"$moved")
+    sed "s|^kms_key_arn = .*|key_store_readers = \"discovery\"\naccounts = [\"$account\"]|" job.toml >discovery.toml
     check 'reseal moves the branch keys' expect 0 "$reseal" keystore rewrap "${store[@]}" --to-kms-key-arn "$moved" \
-        --key-store-readers discovery --json --execute >/dev/null
+        --key-store-readers discovery --execute
     check 'official reads branch key and beacon key under the new KMS key' reads_keys "$moved"
     for file in *.round; do
         for opener in "${programs[@]}"; do
