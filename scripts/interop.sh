@@ -187,9 +187,8 @@ TOML
         done
         for maker in "${programs[@]}"; do
             id=$(grep -Eo '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' "$work/made-of-$maker" | head -n 1)
-            printf '[hierarchy-of-%s]\nkey = %s\nothers = [%s, %s]\n' "$maker" \
-                "$(branch "$maker" "branch_key_id = \"$id\"")" "$(branch "$maker" 'branch_key_id = "by official"')" \
-                "$(branch "$maker" "branch_key_id = \"$id\"" | sed 's/ключи of/keys of/')"
+            printf '[hierarchy-of-%s]\nkey = %s\nothers = [%s]\n' "$maker" \
+                "$(branch "$maker" "branch_key_id = \"$id\"")" "$(branch "$maker" 'branch_key_id = "by official"')"
         done
     } >"$work/keyrings.toml"
 }
@@ -226,7 +225,7 @@ opens() {
     expect 0 item "$1" open --job "$2" <"$3" >opened && "$cases" opened --job job.toml items.jsonl opened
 }
 refuses() {
-    expect 4 item "$1" open --job "$2" <"$3" >refused && "$cases" refused --count "$(wc -l <items.jsonl)" refused
+    expect 4 item "$1" open --job "$2" <"$3" >refused && "$cases" refused --count "$(wc -l <"$3")" refused
 }
 
 # read_by_all WHAT DIRECTORY FILE: both programs open the file with each keyring of the directory that should do, and
@@ -357,8 +356,14 @@ run_keystore() {
         for opener in "${programs[@]}"; do
             check "$opener opens $file under the new KMS key" opens "$opener" moved.toml "$file"
             check "$opener opens $file under the KMS key of the rows" opens "$opener" discovery.toml "$file"
-            check "$opener refuses $file under the old KMS key" refuses "$opener" job.toml "$file"
         done
+    done
+    # One item: after a branch key that it could not have, the official library waits a second before it asks again.
+    head -n 1 "none-$maker.round" >one
+    sed 's|^key_store_name = .*|key_store_name = "keys"|' moved.toml >renamed.toml
+    for opener in "${programs[@]}"; do
+        check "$opener refuses under the old KMS key" refuses "$opener" job.toml one
+        check "$opener refuses with another name of the key store" refuses "$opener" renamed.toml one
     done
     finish_case
 }
