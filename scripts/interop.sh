@@ -318,7 +318,7 @@ reads_keys() {
 
 # Branch keys of a store that one program has made, rotated by either and moved to another KMS key.
 run_keystore() {
-    local name=$1 right=true maker=${1#keystore.of-} moved account id sealer rotator opener version file
+    local name=$1 right=true maker=${1#keystore.of-} moved account id sealer rotator opener version before file
     local store=(--table "keys-of-$maker" --name "ключи of $maker") rounds=(none "${programs[@]}")
     "$cases" generate --case "hierarchy-of-$maker.hmac.v1.one" --seed "$seed" --count "$count" \
         --keyrings "$work/keyrings.toml" --out "$work/case"
@@ -328,13 +328,16 @@ run_keystore() {
         check "$opener finds the key store" expect 0 keystore "$opener" create "${store[@]}"
     done
     check 'official reads branch key and beacon key' reads_keys "$store_key"
+    version=
     for rotator in "${rounds[@]}"; do
+        before=$version
         if [ "$rotator" != none ]; then
             check "$rotator rotates" expect 0 keystore "$rotator" rotate "${store[@]}" --kms-key-arn "$store_key" \
                 --branch-key-id "$id"
         fi
         version=$("$reseal" keystore describe "${store[@]}" --branch-key-id "$id" |
             sed -n 's/.*branch:ACTIVE  = \(branch:version:\)\?\([^ ]*\).*/\2/p')
+        check "after $rotator has rotated there is a new version" test "$version" != "$before"
         for sealer in "${programs[@]}"; do
             check "$sealer seals after $rotator has rotated" under_version "$sealer" "$version" "$rotator-$sealer.round"
         done
