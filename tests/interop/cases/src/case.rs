@@ -32,11 +32,15 @@ pub enum Keyring {
     AwsKmsRsa(&'static str),
     /// A KMS key, an AES key and an RSA key.
     Multi,
+    /// A branch key of a key store that this program has made.
+    HierarchyOf(&'static str),
+    /// The branch key that the item's partition key chooses.
+    HierarchyPerItem,
 }
 
 impl Keyring {
     /// Those that need no KMS first.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 16] = [
         Self::RawAes(256),
         Self::RawAes(192),
         Self::RawAes(128),
@@ -50,6 +54,9 @@ impl Keyring {
         Self::AwsKmsRsa("oaep-sha1"),
         Self::AwsKmsRsa("oaep-sha256"),
         Self::Multi,
+        Self::HierarchyOf("official"),
+        Self::HierarchyOf("reseal"),
+        Self::HierarchyPerItem,
     ];
 
     /// Whether contexts go to KMS, which limits them to some 8 KB.
@@ -57,13 +64,18 @@ impl Keyring {
         !matches!(self, Self::RawAes(_) | Self::RawRsa(_))
     }
 
+    /// How many items one case has, when those with the most have so many.
+    pub fn items(self, most: usize) -> usize {
+        if matches!(self, Self::RawAes(256) | Self::AwsKms) { most } else { most.div_ceil(4) }
+    }
+
     /// Whether items of the shape are sealed with it. What items are like is no keyring's affair: two see them all, or
     /// all that fit, the others see that they work.
     fn has(self, shape: &Shape) -> bool {
         match self {
             Self::RawAes(256) => true,
-            Self::AwsKms => shape.with_kms,
-            _ => shape.with_every_keyring,
+            Self::AwsKms => shape.keyrings != Keyrings::RawAes,
+            _ => shape.keyrings == Keyrings::Every,
         }
     }
 }
@@ -78,6 +90,8 @@ impl fmt::Display for Keyring {
             Self::AwsKmsMrk => f.write_str("aws-kms-mrk"),
             Self::AwsKmsRsa(padding) => write!(f, "aws-kms-rsa-{padding}"),
             Self::Multi => f.write_str("multi"),
+            Self::HierarchyOf(maker) => write!(f, "hierarchy-of-{maker}"),
+            Self::HierarchyPerItem => f.write_str("hierarchy-per-item"),
         }
     }
 }
@@ -102,30 +116,43 @@ pub struct Shape {
     pub name_length: usize,
     /// Whether the items carry beacons, which belong to the format but to no signature.
     pub beacons: bool,
-    /// Whether the shape is also sealed with KMS, whose encryption contexts are limited to some 8 KB.
-    pub with_kms: bool,
-    /// Whether the shape is sealed with all keyrings that there are.
-    pub with_every_keyring: bool,
+    /// Which keyrings seal such items.
+    pub keyrings: Keyrings,
+    /// Whether the items go through a table, which has its own spelling of numbers and no order in sets.
+    pub stored: bool,
+}
+
+/// Which keyrings seal items of a shape.
+#[derive(PartialEq)]
+pub enum Keyrings {
+    /// One AES key alone.
+    RawAes,
+    /// A KMS key as well, whose encryption contexts are limited to some 8 KB.
+    AwsKms,
+    /// All that there are.
+    Every,
 }
 
 const SHAPES: &[Shape] = &[
     Shape { name: "keys-only", keys: &[Kind::String], encrypted: 0, signed: 0, ..PLAIN },
+    Shape { name: "one", keys: &[Kind::String, Kind::Number], encrypted: 1, keyrings: Keyrings::Every, ..PLAIN },
     Shape {
-        name: "one",
-        keys: &[Kind::String, Kind::Number],
-        encrypted: 1,
-        with_kms: true,
-        with_every_keyring: true,
+        name: "types",
+        keys: KEY_PAIR,
+        encrypted: 10,
+        signed: 10,
+        unsigned_names: 3,
+        keyrings: Keyrings::AwsKms,
         ..PLAIN
     },
-    Shape { name: "types", keys: KEY_PAIR, encrypted: 10, signed: 10, unsigned_names: 3, with_kms: true, ..PLAIN },
     Shape { name: "numbers", kinds: &[Kind::Number, Kind::NumberSet], keys: &[Kind::Number], ..PLAIN },
     Shape { name: "names", keys: KEY_PAIR, unsigned_names: 4, unsigned_prefix: Some("é:"), name_length: 255, ..PLAIN },
     Shape { name: "sets", kinds: SETS, unsigned_prefix: Some("_"), ..PLAIN },
     Shape { name: "empty", kinds: &[Kind::Empty], keys: &[Kind::Binary], ..PLAIN },
     Shape { name: "nested", kinds: &[Kind::List, Kind::Map, Kind::Deep], keys: &[Kind::Binary, Kind::String], ..PLAIN },
-    Shape { name: "fifty", encrypted: 50, signed: 8, unsigned_prefix: Some(":"), with_kms: true, ..PLAIN },
-    Shape { name: "beacons", beacons: true, with_kms: true, ..PLAIN },
+    Shape { name: "fifty", encrypted: 50, signed: 8, unsigned_prefix: Some(":"), keyrings: Keyrings::AwsKms, ..PLAIN },
+    Shape { name: "beacons", beacons: true, keyrings: Keyrings::AwsKms, ..PLAIN },
+    Shape { name: "stored", keys: KEY_PAIR, unsigned_names: 2, stored: true, ..PLAIN },
     Shape { name: "large", kinds: &[Kind::Large], encrypted: 2, signed: 1, ..PLAIN },
 ];
 const PLAIN: Shape = Shape {
@@ -138,8 +165,8 @@ const PLAIN: Shape = Shape {
     unsigned_prefix: None,
     name_length: 20,
     beacons: false,
-    with_kms: false,
-    with_every_keyring: false,
+    keyrings: Keyrings::RawAes,
+    stored: false,
 };
 const KEY_PAIR: &[Kind] = &[KEYS[0], KEYS[2]];
 const SETS: &[Kind] = &[Kind::StringSet, Kind::NumberSet, Kind::BinarySet];

@@ -7,8 +7,10 @@ mod compare;
 mod damage;
 mod generate;
 mod job;
+mod keyrings;
 mod number;
 mod random;
+mod rewrap;
 mod text;
 mod value;
 
@@ -19,6 +21,7 @@ use clap::{Parser, Subcommand};
 use serde_json::{Value as Json, json};
 
 use job::Job;
+use keyrings::Entry;
 use random::Random;
 
 /// Any failure, as a sentence.
@@ -35,7 +38,7 @@ struct Arguments {
 enum Command {
     /// Prints the names of all cases.
     List,
-    /// Writes a case's job files, keys and items into a directory.
+    /// Writes a case's job files and items into a directory.
     Generate {
         /// The case.
         #[arg(long)]
@@ -43,15 +46,51 @@ enum Command {
         /// What all its random choices derive from.
         #[arg(long)]
         seed: u64,
-        /// How many items.
+        /// How many items a case has at most.
         #[arg(long)]
         count: usize,
-        /// The KMS key of the case and another one.
-        #[arg(long = "key-arn")]
-        key_arns: Vec<String>,
+        /// The file of keyrings.
+        #[arg(long)]
+        keyrings: PathBuf,
         /// Where to.
         #[arg(long)]
         out: PathBuf,
+    },
+    /// Writes the job files that move a case's items to another keyring into a directory.
+    Rewrap {
+        /// The case's job file.
+        #[arg(long)]
+        job: PathBuf,
+        /// The file of keyrings.
+        #[arg(long)]
+        keyrings: PathBuf,
+        /// The keyring that the items are under.
+        #[arg(long)]
+        from: String,
+        /// The keyring that they go to.
+        #[arg(long)]
+        to: String,
+        /// With the other suite than the case's.
+        #[arg(long)]
+        other_suite: bool,
+        /// Where to.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Fails unless the second file has the items of the first with other heads and feet, and nothing else changed.
+    Rewrapped {
+        /// The items before.
+        before: PathBuf,
+        /// The items after.
+        after: PathBuf,
+    },
+    /// Fails unless the head of every item names this version of a branch key.
+    Under {
+        /// The version, a UUID.
+        #[arg(long)]
+        version: String,
+        /// The sealed items.
+        sealed: PathBuf,
     },
     /// Fails unless each sealed item has the form that the job asks for.
     Sealed(Pair),
@@ -105,10 +144,17 @@ fn run(command: Command) -> Result<(), Failure> {
             case::all().for_each(|case| println!("{case}"));
             Ok(())
         }
-        Command::Generate { case, seed, count, key_arns, out } => {
+        Command::Generate { case, seed, count, keyrings, out } => {
             let case = case::all().find(|c| c.to_string() == case).ok_or("no such case: see `cases list`")?;
-            generate::write(case, seed, count, &key_arns, &out)
+            generate::write(case, seed, count, &Entry::read(&keyrings, &case.keyring.to_string())?, &out)
         }
+        Command::Rewrap { job, keyrings, from, to, other_suite, out } => {
+            let [from, to] = [from, to].map(|name| Entry::read(&keyrings, &name));
+            let ecdsa = Job::read(&job)?.ecdsa != other_suite;
+            rewrap::write(&job, &from?, &to?, ecdsa, &out)
+        }
+        Command::Rewrapped { before, after } => pairs(&before, &after, rewrap::check),
+        Command::Under { version, sealed } => under(&version, &lines(&sealed)?),
         Command::Sealed(pair) => each(&pair, compare::sealed),
         Command::Opened(pair) => each(&pair, compare::opened),
         Command::Damage { job, seed, sealed } => damaged(&Job::read(&job)?, seed, &lines(&sealed)?),
@@ -120,15 +166,34 @@ type Attributes = serde_json::Map<String, Json>;
 
 fn each(pair: &Pair, check: fn(&Job, &Attributes, &Attributes) -> Result<(), Failure>) -> Result<(), Failure> {
     let job = Job::read(&pair.job)?;
-    let (originals, results) = (lines(&pair.original)?, lines(&pair.result)?);
+    pairs(&pair.original, &pair.result, |original, result| check(&job, original, result))
+}
+
+fn pairs(
+    original: &Path,
+    result: &Path,
+    check: impl Fn(&Attributes, &Attributes) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (originals, results) = (lines(original)?, lines(result)?);
     if originals.len() != results.len() {
         return Err(format!("{} lines for {} items", results.len(), originals.len()).into());
     }
-    for (index, (original, result)) in originals.iter().zip(&results).enumerate() {
-        let done = compare::item(result).and_then(|result| check(&job, &compare::item(original)?, &result));
-        done.map_err(|failure| format!("{}, line {}: {failure}", pair.result.display(), index + 1))?;
+    for (index, (original, answer)) in originals.iter().zip(&results).enumerate() {
+        let done = compare::item(answer).and_then(|answer| check(&compare::item(original)?, &answer));
+        done.map_err(|failure| format!("{}, line {}: {failure}", result.display(), index + 1))?;
     }
     Ok(())
+}
+
+fn under(version: &str, sealed: &[String]) -> Result<(), Failure> {
+    let version = u128::from_str_radix(&version.replace('-', ""), 16)?.to_be_bytes();
+    for (index, line) in sealed.iter().enumerate() {
+        let head = compare::binary(&compare::item(line)?["aws_dbe_head"])?;
+        if !head.windows(version.len()).any(|bytes| bytes == version) {
+            return Err(format!("line {} is not under this version", index + 1).into());
+        }
+    }
+    if sealed.is_empty() { Err("no lines".into()) } else { Ok(()) }
 }
 
 fn damaged(job: &Job, seed: u64, sealed: &[String]) -> Result<(), Failure> {

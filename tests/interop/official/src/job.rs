@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 
 use aws_db_esdk::CryptoAction;
 use aws_db_esdk::material_providers::types::DbeAlgorithmSuiteId;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
 use crate::Failure;
+use crate::keyring::Keyring;
 
 /// A job file, as far as sealing and opening single items goes.
 #[derive(Deserialize)]
@@ -26,13 +25,14 @@ pub struct Job {
     pub target: Target,
     /// Where the job file lies; a relative key file is looked up from there.
     #[serde(skip)]
-    directory: PathBuf,
+    pub directory: PathBuf,
 }
 
 /// The `[table]` section.
 #[derive(Deserialize)]
 pub struct Table {
-    name: String,
+    /// Name or ARN.
+    pub name: String,
     /// Name of the partition key's attribute.
     pub partition_key: String,
     /// Name of the sort key's attribute, if there is one.
@@ -83,83 +83,6 @@ enum Suite {
     Hmac,
 }
 
-/// The keyrings that both programs know.
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub enum Keyring {
-    /// An AES key, in a file or an environment variable.
-    RawAes {
-        /// Provider id of its encrypted data keys.
-        namespace: String,
-        /// Name in their provider info.
-        name: String,
-        /// A file of the bytes of an AES-256 key, or of the Base64 form of any.
-        key_file: Option<PathBuf>,
-        /// An environment variable with the Base64 form.
-        key_env: Option<String>,
-    },
-    /// An RSA key in PEM: `NAME.private.pem`, with `NAME.public.pem` beside it.
-    RawRsa {
-        /// Provider id of its encrypted data keys.
-        namespace: String,
-        /// Their provider info.
-        name: String,
-        /// How wrapped keys are padded.
-        padding: Padding,
-        /// The file of the private key.
-        key_file: PathBuf,
-    },
-    /// A symmetric KMS key.
-    AwsKms(KmsKey),
-    /// A symmetric KMS key, compared as multi-Region keys are.
-    AwsKmsMrk(KmsKey),
-    /// An RSA key of KMS.
-    AwsKmsRsa {
-        /// The key.
-        #[serde(flatten)]
-        key: KmsKey,
-        /// How wrapped keys are padded.
-        padding: Padding,
-        /// The file of the public key, in PEM; KMS is asked if absent.
-        public_key_file: Option<PathBuf>,
-    },
-    /// Several keyrings as one.
-    Multi {
-        /// The one that makes the data key; the first of the children if absent.
-        generator: Option<Box<Keyring>>,
-        /// The others.
-        #[serde(default)]
-        children: Vec<Keyring>,
-    },
-}
-
-/// A KMS key, and how it is reached.
-#[derive(Deserialize)]
-pub struct KmsKey {
-    /// Its key ARN.
-    pub key_arn: String,
-    /// Region of the requests; the ARN's own if absent.
-    pub region: Option<String>,
-    /// Profile of the AWS configuration files.
-    pub profile: Option<String>,
-}
-
-/// The paddings of RSA.
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "kebab-case")]
-pub enum Padding {
-    /// PKCS #1 v1.5.
-    Pkcs1,
-    /// OAEP with SHA-1.
-    OaepSha1,
-    /// OAEP with SHA-256.
-    OaepSha256,
-    /// OAEP with SHA-384.
-    OaepSha384,
-    /// OAEP with SHA-512.
-    OaepSha512,
-}
-
 impl Job {
     /// Reads a job file.
     ///
@@ -179,6 +102,11 @@ impl Job {
         self.table.logical_name.as_deref().unwrap_or(name)
     }
 
+    /// Names of the key attributes, the partition key first.
+    pub fn keys(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.table.partition_key).chain(&self.table.sort_key)
+    }
+
     /// The algorithm suite in the official library's type.
     #[must_use]
     pub fn suite(&self) -> DbeAlgorithmSuiteId {
@@ -186,36 +114,6 @@ impl Job {
             Suite::Ecdsa => DbeAlgorithmSuiteId::AlgAes256GcmHkdfSha512CommitKeyEcdsaP384SymsigHmacSha384,
             Suite::Hmac => DbeAlgorithmSuiteId::AlgAes256GcmHkdfSha512CommitKeySymsigHmacSha384,
         }
-    }
-
-    /// The AES key of a raw keyring.
-    ///
-    /// # Errors
-    /// When neither or both places are named, or what lies there is not a key.
-    pub fn aes_key(&self, file: Option<&Path>, variable: Option<&str>) -> Result<Vec<u8>, Failure> {
-        let (place, bytes) = match (file, variable) {
-            (Some(file), None) => {
-                let path = self.directory.join(file);
-                (path.display().to_string(), std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?)
-            }
-            (None, Some(name)) => {
-                (name.to_owned(), std::env::var(name).map_err(|e| format!("{name}: {e}"))?.into_bytes())
-            }
-            _ => return Err("a raw-aes keyring has either key_file or key_env".into()),
-        };
-        if file.is_some() && bytes.len() == 32 {
-            return Ok(bytes);
-        }
-        Ok(BASE64.decode(bytes.trim_ascii()).map_err(|_| format!("{place}: not a key in Base64"))?)
-    }
-
-    /// The content of a file that the job names.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn file(&self, file: &Path) -> Result<Vec<u8>, Failure> {
-        let path = self.directory.join(file);
-        Ok(std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?)
     }
 }
 

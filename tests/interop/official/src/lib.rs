@@ -4,6 +4,9 @@
 pub mod dynamodb_json;
 pub mod encryptor;
 pub mod job;
+pub mod keyring;
+pub mod keystore;
+pub mod table;
 
 /// Any failure of these test programs: a sentence for whoever runs them.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -1,17 +1,19 @@
-//! `official seal|open --job FILE < lines > lines`: what `reseal item seal|open` does, done by AWS's own library.
+//! `official seal|open --job FILE < lines > lines`: what `reseal item seal|open` does, done by AWS's own library; and
+//! `official keystore`, what `reseal keystore` does. The other commands make keys and fill tables.
 //!
 //! Lines are DynamoDB JSON, `{"Item": {...}}`; their order is kept, and one that cannot be done becomes
 //! `{"Error": "..."}` in its place. Exit codes: 0 all done, 4 a line failed, 1 nothing could be done.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufWriter, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use aws_db_esdk::item_encryptor::client::Client as ItemEncryptor;
-use aws_sdk_kms::types::{KeySpec, KeyUsageType};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use official::dynamodb_json::{self, Item};
 use official::job::Job;
-use official::{Failure, dynamodb_json, encryptor};
+use official::table::Table;
+use official::{Failure, encryptor, keyring, keystore};
 use serde_json::{Value as Json, json};
 
 #[derive(Parser)]
@@ -35,38 +37,145 @@ enum Command {
         #[arg(long)]
         job: PathBuf,
     },
-    /// Makes a KMS key and prints its ARN: a symmetric one, unless it is to be another.
-    CreateKey {
-        /// One for several Regions.
+    /// Makes the job's table and puts the items on standard input into it, as they are.
+    Put {
+        /// The job file.
         #[arg(long)]
-        multi_region: bool,
-        /// An RSA key.
+        job: PathBuf,
+    },
+    /// Reads the items with the keys of those on standard input from the job's table, as they are.
+    Get {
+        /// The job file.
+        #[arg(long)]
+        job: PathBuf,
+    },
+    /// Makes a KMS key and prints its ARN.
+    CreateKey {
+        /// An RSA key for encryption.
         #[arg(long)]
         rsa: bool,
+        /// A multi-Region key.
+        #[arg(long)]
+        multi_region: bool,
     },
+    /// Makes a replica of a multi-Region key and prints its ARN.
+    ReplicateKey {
+        /// The key.
+        #[arg(long)]
+        key_arn: String,
+        /// Where to.
+        #[arg(long)]
+        region: String,
+    },
+    /// Prints the public key of an RSA key of KMS in PEM.
+    PublicKey {
+        /// The key.
+        #[arg(long)]
+        key_arn: String,
+    },
+    /// A key store.
+    #[command(subcommand)]
+    Keystore(KeyStore),
+}
+
+#[derive(Subcommand)]
+enum KeyStore {
+    /// Makes the table.
+    Create(Store),
+    /// Makes a branch key.
+    NewBranchKey {
+        #[command(flatten)]
+        store: Store,
+        /// The KMS key that wraps it.
+        #[arg(long)]
+        kms_key_arn: String,
+        /// Its id.
+        #[arg(long)]
+        branch_key_id: Option<String>,
+        /// A pair of its context, `NAME=VALUE`.
+        #[arg(long)]
+        context: Vec<String>,
+    },
+    /// Fails unless a branch key, its ACTIVE version and its beacon key can be read.
+    Read {
+        #[command(flatten)]
+        store: Store,
+        /// The KMS key that wraps it.
+        #[arg(long)]
+        kms_key_arn: String,
+        /// The branch key.
+        #[arg(long)]
+        branch_key_id: String,
+    },
+    /// Makes a new version of a branch key.
+    Rotate {
+        #[command(flatten)]
+        store: Store,
+        /// The KMS key that wraps it.
+        #[arg(long)]
+        kms_key_arn: String,
+        /// The branch key.
+        #[arg(long)]
+        branch_key_id: String,
+    },
+}
+
+#[derive(Args)]
+struct Store {
+    /// The table.
+    #[arg(long)]
+    table: String,
+    /// The logical name.
+    #[arg(long)]
+    name: String,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Seal { job } => each_line(&job, true).await,
-        Command::Open { job } => each_line(&job, false).await,
-        Command::CreateKey { multi_region, rsa } => create_key(multi_region, rsa).await,
-    };
-    outcome.unwrap_or_else(|failure| {
+    run(Arguments::parse().command).await.unwrap_or_else(|failure| {
         eprintln!("official: {failure}");
         ExitCode::FAILURE
     })
 }
 
-async fn each_line(job: &std::path::Path, seals: bool) -> Result<ExitCode, Failure> {
-    let encryptor = encryptor::for_job(&Job::read(job)?).await?;
+async fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Seal { job } => {
+            let encryptor = encryptor::for_job(&Job::read(&job)?).await?;
+            return each_line(async |item| encryptor::seal(&encryptor, item).await).await;
+        }
+        Command::Open { job } => {
+            let encryptor = encryptor::for_job(&Job::read(&job)?).await?;
+            return each_line(async |item| encryptor::open(&encryptor, item).await).await;
+        }
+        Command::Put { job } => put(&job).await?,
+        Command::Get { job } => {
+            let job = Job::read(&job)?;
+            let table = Table::of(&job).await;
+            return each_line(async |item| table.get(item).await).await;
+        }
+        Command::CreateKey { rsa, multi_region } => println!("{}", keystore::new_kms_key(rsa, multi_region).await?),
+        Command::ReplicateKey { key_arn, region } => println!("{}", keystore::replicate(&key_arn, &region).await?),
+        Command::PublicKey { key_arn } => {
+            let client = aws_sdk_kms::Client::new(&keyring::config(None, None).await);
+            print!("{}", keystore::public_key(&client, &key_arn).await?);
+        }
+        Command::Keystore(command) => key_store(command).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn each_line(done: impl AsyncFn(Item) -> Result<Item, Failure>) -> Result<ExitCode, Failure> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut failed = false;
     // `lines` splits at line feeds only, as it must: values may hold other separators.
     for line in std::io::stdin().lock().lines() {
-        let answer = match one_line(&encryptor, &line?, seals).await {
-            Ok(item) => json!({ "Item": item }),
+        let outcome = match item_of(&line?) {
+            Ok(item) => done(item).await,
+            Err(failure) => Err(failure),
+        };
+        let answer = match outcome {
+            Ok(item) => json!({ "Item": dynamodb_json::item_to(&item) }),
             Err(failure) => {
                 failed = true;
                 json!({ "Error": failure.to_string() })
@@ -78,19 +187,44 @@ async fn each_line(job: &std::path::Path, seals: bool) -> Result<ExitCode, Failu
     Ok(if failed { ExitCode::from(4) } else { ExitCode::SUCCESS })
 }
 
-async fn one_line(encryptor: &ItemEncryptor, line: &str, seals: bool) -> Result<Json, Failure> {
+fn item_of(line: &str) -> Result<Item, Failure> {
     let line: Json = serde_json::from_str(line)?;
-    let item = dynamodb_json::item_from(line.get("Item").ok_or("the line has no \"Item\"")?)?;
-    let done = if seals { encryptor::seal(encryptor, item).await? } else { encryptor::open(encryptor, item).await? };
-    Ok(dynamodb_json::item_to(&done))
+    dynamodb_json::item_from(line.get("Item").ok_or("the line has no \"Item\"")?)
 }
 
-async fn create_key(multi_region: bool, rsa: bool) -> Result<ExitCode, Failure> {
-    let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
-    let create = aws_sdk_kms::Client::new(&config).create_key().multi_region(multi_region);
-    let spec = if rsa { KeySpec::Rsa2048 } else { KeySpec::SymmetricDefault };
-    let key = create.key_spec(spec).key_usage(KeyUsageType::EncryptDecrypt).send().await?;
-    let metadata = key.key_metadata.ok_or("KMS answered without the key's metadata")?;
-    println!("{}", metadata.arn.ok_or("KMS answered without the key's ARN")?);
-    Ok(ExitCode::SUCCESS)
+async fn put(job: &Path) -> Result<(), Failure> {
+    let job = Job::read(job)?;
+    let table = Table::of(&job).await;
+    for (index, line) in std::io::stdin().lock().lines().enumerate() {
+        let item = item_of(&line?)?;
+        if index == 0 {
+            table.create(&item).await?;
+        }
+        table.put(item).await?;
+    }
+    Ok(())
+}
+
+async fn key_store(command: KeyStore) -> Result<(), Failure> {
+    match command {
+        KeyStore::Create(store) => {
+            keystore::client(&store.table, &store.name, None).await?.create_key_store().send().await?;
+        }
+        KeyStore::NewBranchKey { store, kms_key_arn, branch_key_id, context } => {
+            let client = keystore::client(&store.table, &store.name, Some(&kms_key_arn)).await?;
+            let pair = |pair: &String| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let context: Option<HashMap<_, _>> = context.iter().map(pair).collect();
+            let context = context.ok_or("a context is written NAME=VALUE")?;
+            println!("{}", keystore::new_branch_key(&client, branch_key_id, context).await?);
+        }
+        KeyStore::Read { store, kms_key_arn, branch_key_id } => {
+            let client = keystore::client(&store.table, &store.name, Some(&kms_key_arn)).await?;
+            keystore::read(&client, &branch_key_id).await?;
+        }
+        KeyStore::Rotate { store, kms_key_arn, branch_key_id } => {
+            let client = keystore::client(&store.table, &store.name, Some(&kms_key_arn)).await?;
+            client.version_key().branch_key_identifier(branch_key_id).send().await?;
+        }
+    }
+    Ok(())
 }
