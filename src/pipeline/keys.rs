@@ -17,7 +17,7 @@ use crate::migration::{FailureKind, Refusal};
 #[derive(Debug)]
 pub(super) enum KeyFault {
     Item(Refusal),
-    /// The caller may not use the key for this item. Whether that holds of other items shows when all that were asked for
+    /// The caller may not use the key for this item. Whether that holds of others shows when all that were asked for
     /// together are answered: [`Engine::refusal`].
     Denied(Asked, KeyringError),
     Run(RunError),
@@ -28,10 +28,28 @@ type Asked = (usize, KeyringCall);
 
 /// What became of requests to keyrings, as far as it says what a denial means.
 #[derive(Debug, Default)]
-pub(super) struct Grants(HashMap<Asked, u32>);
+pub(super) struct Grants(HashMap<Asked, Answers>);
 
-/// Requests of one kind that a service denies in a row, after it granted some, before the run stops.
-const DENIALS_MAX: u32 = 1000;
+/// What became of requests of one kind.
+#[derive(Debug, Default)]
+struct Answers {
+    granted: bool,
+    /// Denials in a row.
+    denied: u32,
+}
+
+impl Answers {
+    /// Whether one more denial in a row concerns its item alone.
+    fn denied_again(&mut self) -> bool {
+        self.denied += 1;
+        self.denied < if self.granted { DENIALS_AFTER_GRANTS } else { DENIALS_AT_FIRST }
+    }
+}
+
+/// So many requests of one kind, denied before any was granted, stop the run: the policy does not mean single items.
+pub(crate) const DENIALS_AT_FIRST: u32 = 10;
+/// The same after some were granted: the policy was changed.
+const DENIALS_AFTER_GRANTS: u32 = 1000;
 /// Encrypted data keys of one item at most for which one keyring is asked: whoever can write an item can name our key in
 /// it 255 times.
 const EDKS_ASKED_MAX: usize = 8;
@@ -116,7 +134,7 @@ impl Engine {
                     if requests > 0 {
                         self.kms.satisfied();
                     }
-                    self.grants().0.insert(asked, 0);
+                    self.grants().0.insert(asked, Answers { granted: true, denied: 0 });
                     return Ok(answer);
                 }
                 Err(error) => error,
@@ -132,8 +150,8 @@ impl Engine {
         }
     }
 
-    /// What a fault means for its item, when all requests that were made together are answered: a service that denied all
-    /// of its kind, or grants none any more, denies the run.
+    /// What a fault means for its item, when all requests that were made together are answered: a service that grants none
+    /// of their kind, or none any more, denies the run.
     ///
     /// # Errors
     /// [`RunError`] when the run cannot go on.
@@ -141,13 +159,10 @@ impl Engine {
         match fault {
             KeyFault::Item(refusal) => Ok(refusal),
             KeyFault::Run(error) => Err(error),
-            KeyFault::Denied(asked, error) => match self.grants().0.get_mut(&asked) {
-                Some(denials) if *denials < DENIALS_MAX => {
-                    *denials += 1;
-                    Ok(Refusal::new(FailureKind::Key, error))
-                }
-                _ => Err(error.into()),
-            },
+            KeyFault::Denied(asked, error) => {
+                let alone = self.grants().0.entry(asked).or_default().denied_again();
+                if alone { Ok(Refusal::new(FailureKind::Key, error)) } else { Err(error.into()) }
+            }
         }
     }
 }

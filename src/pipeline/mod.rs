@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 pub use batch::{BatchReport, Batches, Stopped};
 pub use engine::{Ports, RunError, Settings};
 pub use event::{Event, Observer};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use keys::DENIALS_AT_FIRST;
 pub use pool::{Panicked, Pool};
 pub use tail::{Drained, Follow, TailReport, Until};
 pub use throttle::{Taken, Throttle};

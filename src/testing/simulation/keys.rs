@@ -15,6 +15,7 @@ use crate::crypto::{EncryptionContext, KEY_BYTES};
 use crate::keyring::{
     Keyring, KeyringCall, KeyringClass, KeyringError, Recipient, Secret, Wanted, WrappedKey, WrappedRef,
 };
+use crate::pipeline::DENIALS_AT_FIRST;
 
 const PROVIDER: &str = "simulated-kms";
 /// Why a process is denied what it was granted for other items before.
@@ -93,11 +94,11 @@ impl SimKms {
         self.state().find(ciphertext.first_chunk::<8>()?).map(|wrapped| wrapped.version)
     }
 
-    /// A kind of request of which the present process was denied all.
+    /// A kind of request of which the present process was denied all, and so many that it should have ended.
     pub(super) fn only_denied(&self) -> Option<String> {
         let state = self.state();
         let mut answers = state.answers.iter();
-        let only = answers.find(|(_, (granted, denied))| *granted == 0 && *denied > 0);
+        let only = answers.find(|(_, (granted, denied))| *granted == 0 && *denied >= u64::from(DENIALS_AT_FIRST));
         only.map(|((key, call), _)| format!("{call:?} {key}"))
     }
 

@@ -588,7 +588,7 @@ impl Watch {
         }
     }
 
-    /// Invariant 19: a process that is done was granted something of each kind that it was denied.
+    /// Invariant 19: a process that is done was granted something of each kind that it was denied often.
     pub(super) fn demand_grants(&self) {
         if let Some(what) = self.kms.only_denied() {
             self.violate(19, format!("a process that was only denied {what} goes on"));

@@ -617,7 +617,7 @@ impl Weather {
             batch_denied: rng.random_ratio(1, 12),
             keys_throttled: chance(rng),
             keys_silent: chance(rng),
-            keys_denied: if rng.random_ratio(1, 8) { 150 } else { 0 },
+            keys_denied: [150, 150, 1000].choose(rng).copied().filter(|_| rng.random_ratio(1, 6)).unwrap_or(0),
             key_disabled: window(rng),
             ..Self::default()
         }
