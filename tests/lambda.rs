@@ -229,7 +229,9 @@ async fn a_fault_of_the_run_is_reported_from_the_first_record_on() {
         assert_eq!(function.work(&records, PLENTY).await, ["100", "101", "102"], "{operation}");
         assert_eq!(bench.sealed().await, 0, "{operation}");
         let log = log(&bench);
-        assert!(log.contains("\"stopped\":\"fault\"") && log.contains(&format!("allow kms:{operation}")), "{log}");
+        assert!(log.contains(&format!("allow kms:{operation}")), "{log}");
+        // A few that are denied their keys may be all whom a policy means; a key that does not come back is nobody's.
+        assert_eq!(log.contains("\"stopped\":\"fault\""), operation == "Decrypt", "{log}");
         bench.stand_ins.kms().allow_all();
     }
     // Allowed again, the same process goes on.

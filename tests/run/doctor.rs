@@ -103,6 +103,11 @@ async fn an_alias_was_moved() {
     said.expect("nothing", 0, &[&format!("alias/orders names {old}, as job and items do: nothing to do for it")]);
 
     let new = local.create_key("orders, too").unwrap();
+    // The job is first.
+    bench.job_from(&old, &new, &[]);
+    let still = format!("alias/orders still names {old}, which items are under");
+    bench.doctor("--alias alias/orders").await.expect("rewrap", 0, &[&still]);
+    bench.job_from(&new, &old, &[]);
     local.call("UpdateAlias", &json!({ "AliasName": "alias/orders", "TargetKeyId": new })).unwrap();
     // The job names the old key still.
     let said = bench.doctor("--alias alias/orders").await;

@@ -170,14 +170,19 @@ fn keystore_rewrap(keys: &[KeyReport], stores: &[StoreReport]) -> Option<(Answer
     })
 }
 
-/// The alias and the key that it names, if items or the job name another KMS key.
+/// The alias and the key that it names, if that is neither the items' nor the job's, or some items have yet another.
 fn moved<'a>(policy: &Policy, census: &Census, key: &'a KeyReport) -> Option<(&'a str, &'a str)> {
     let named = alias_of(key)?;
     let elsewhere = |found: &Recipient| {
         found.provider == AWS_KMS && !same(policy, &found.key, named) && !is_target(policy, &found.key)
     };
     let elsewhere = census.recipients().into_keys().any(elsewhere);
-    (elsewhere || !is_target(policy, named)).then_some((key.named.as_str(), named))
+    (elsewhere || !(is_target(policy, named) || is_of_items(policy, census, named))).then_some((&key.named, named))
+}
+
+/// Whether items are under this key.
+fn is_of_items(policy: &Policy, census: &Census, arn: &str) -> bool {
+    census.recipients().into_keys().any(|found| found.provider == AWS_KMS && same(policy, &found.key, arn))
 }
 
 /// The key that an alias names now.
@@ -218,11 +223,21 @@ fn alias_moved(policy: &Policy, alias: &str, key: &str, depth: &str) -> String {
     }
 }
 
-/// An alias that names the key of the items still.
+/// An alias that was not moved.
 fn same_key(policy: &Policy, census: &Census, key: &KeyReport) -> Option<String> {
     let named = alias_of(key)?;
-    let still = moved(policy, census, key).is_none();
-    still.then(|| format!("{} names {named}, as job and items do: nothing to do for it", key.named))
+    if moved(policy, census, key).is_some() {
+        return None;
+    }
+    Some(if is_target(policy, named) {
+        format!("{} names {named}, as job and items do: nothing to do for it", key.named)
+    } else {
+        format!(
+            "{} still names {named}, which items are under: before the run, move it to the target's key, so that writers seal \
+             for that one",
+            key.named
+        )
+    })
 }
 
 fn why(seen: &Seen<'_>, (rewrap, reencrypt): (u64, u64), answer: Answer) -> Vec<String> {
