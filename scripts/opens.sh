@@ -19,7 +19,7 @@ CARGO_TARGET_DIR=$interop_target cargo build --quiet --release --workspace --man
 
 interop_target=$(realpath "$interop_target")
 cd "$folder"
-if grep -q aws-kms job.toml; then
+if grep -qE 'aws-kms|hierarchy' job.toml; then
     data=.
     [ ! -d stand-ins ] || data=stand-ins
     "$reseal" local --data "$data" >local.env &
