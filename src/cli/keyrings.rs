@@ -78,7 +78,8 @@ async fn raw_rsa(
     to: Use,
 ) -> Result<RawRsa, Failure> {
     let keyring = RawRsa::new(namespace, name, &key.pem().await?, padding).map_err(|error| refused(key, &error))?;
-    if !to.wraps && !keyring.unwraps() {
+    // A run opens what it sealed before it goes on, and verify opens everything.
+    if (to.examined || !to.wraps) && !keyring.unwraps() {
         let problem = format!("{key}: a public key, which opens nothing");
         return Err(Failure::new(Exit::Usage, problem, "name the private key, or leave the keyring out"));
     }

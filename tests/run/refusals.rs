@@ -131,6 +131,13 @@ async fn keys_that_cannot_be_used() {
         assert!(is_empty(&bench.path("state")), "{operation}: nothing was begun");
         kms.allow_all();
     }
+    // What it seals nobody here could open, to see that it is right.
+    let public = format!("{}/tests/fixtures/rsa2048-for-tests-only.public.pem", env!("CARGO_MANIFEST_DIR"));
+    let rsa = format!(
+        r#"{{ type = "raw-rsa", namespace = "a", name = "k", padding = "oaep-sha256", key_file = "{public}" }}"#
+    );
+    check_key(&bench, &rsa, 2, &["a public key, which opens nothing", "name the private key"]).await;
+
     bench.job(&[(RAW, &whole)]);
     bench.reseal(RUN).expect(0, &["complete"]);
     assert_eq!(bench.sealed().await, 3);
