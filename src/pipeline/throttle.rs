@@ -152,12 +152,13 @@ impl Throttle {
         }
         let taken = tenths_of(units);
         let Some(rate) = &self.bucket.rate else { return Taken { tenths: taken, at: Instant::now() } };
-        let mut due = {
+        let given_at = Instant::now();
+        let (mut due, mut given) = {
             let mut state = self.state();
             let (credit, debt) = (self.credit(&state), std::mem::take(&mut state.debt));
             let given = (taken + debt).min(credit);
-            state.credit = Some((credit - given, Instant::now()));
-            Due { throttle: self, debt, tenths: taken + debt - given }
+            state.credit = Some((credit - given, given_at));
+            (Due { throttle: self, debt, tenths: taken + debt - given }, given)
         };
         // How much the floor has let through of the next part, which is then taken as a whole: what was taken in parts, a
         // second ago or more, would come on top of a second's worth.
@@ -169,6 +170,15 @@ impl Throttle {
             let next = part(due.tenths, rate.burst);
             let missing = i64::from(next.get()) - allowed;
             let others = !self.first && self.bucket.first.load(Ordering::Acquire) > 0;
+            if others && given > 0 {
+                // The limiter fills up for those who go first: what was given back and is kept that long would come on top
+                // of a second's worth.
+                let mut state = self.state();
+                let worth = (given - self.filled_since(given_at)).max(0);
+                state.credit = Some((self.credit(&state) + worth, Instant::now()));
+                due.tenths += std::mem::take(&mut given);
+                continue;
+            }
             let asks_floor = others && missing > 0;
             let (limiter, taken) =
                 if asks_floor { (&rate.floor, part(missing, rate.floor_burst)) } else { (&rate.limiter, next) };
@@ -285,6 +295,32 @@ mod tests {
         assert!(seconds(throttle.acquire(10.0)).await < 0.01);
         assert!((seconds(throttle.acquire(5.0)).await - 0.5).abs() < 0.02);
         assert!((seconds(throttle.acquire(25.0)).await - 2.5).abs() < 0.02);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_behind_others_keeps_nothing_that_was_given_back() {
+        let scan = throttle(10);
+        let tail = scan.first();
+        let taken = scan.acquire(10.0).await;
+        scan.settle(taken, Some(2.0));
+        // The scan could have 8 of 10 units at once. While the tail waits, the bucket fills up for the tail.
+        let waits = Waiting(&scan.bucket.first);
+        scan.bucket.first.fetch_add(1, Ordering::AcqRel);
+        let begun = Instant::now();
+        let scans = async {
+            scan.settle(scan.acquire(10.0).await, None);
+            begun.elapsed().as_secs_f64()
+        };
+        let tails = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            tail.settle(tail.acquire(10.0).await, None);
+            drop(waits);
+            begun.elapsed().as_secs_f64()
+        };
+        let (scans, tails) = tokio::join!(scans, tails);
+        assert!((tails - 1.0).abs() < 0.05, "{tails}");
+        // Two seconds' worth in all were there until the tail went, and the next is there a second later.
+        assert!(scans > 1.9, "{scans}");
     }
 
     #[tokio::test(start_paused = true)]
