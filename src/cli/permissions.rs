@@ -9,11 +9,9 @@ use super::job::{Job, KeyringSettings, KmsKey, Target};
 use super::sample::Sample;
 use crate::aws::{Access, AwsConfig};
 use crate::crypto::{EncryptionContext, Recipient, same_key_in_any_region};
-use crate::keyring::{KeyArn, KeyringClass, KeyringError, KmsInquiry, KmsRsaPadding, WrappedUnder};
-
-/// The providers of keys that KMS wrapped.
-const AWS_KMS: &str = "aws-kms";
-const AWS_KMS_RSA: &str = "aws-kms-rsa";
+use crate::keyring::{
+    AWS_KMS, AWS_KMS_RSA, KeyArn, KeyringClass, KeyringError, KmsInquiry, KmsRsaPadding, WrappedUnder,
+};
 
 /// What a job does with a KMS key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -24,6 +24,7 @@ pub use kms::{
     DiscoveryFilter, KeyArn, KeyArnError, KeyFacts, KeyRefused, KmsDiscovery, KmsInquiry, KmsKeyring, KmsRsa,
     KmsRsaPadding, Rotation, WrappedUnder,
 };
+pub(crate) use kms::{PROVIDER_ID as AWS_KMS, RSA_PROVIDER_ID as AWS_KMS_RSA};
 pub use multi::MultiKeyring;
 pub use raw::{RawAes, RawKeyError, RawRsa};
 pub use secrets::{SecretError, SecretValue, read_secret};

@@ -86,10 +86,20 @@ impl Engine {
         }
     }
 
-    /// Whether an item that is at target by its bytes is so by what only the keyring knows.
-    pub(super) async fn is_current(&self, keyring: &dyn Keyring, sealed: &Sealed) -> Result<bool, KeyFault> {
+    /// Whether only the target's keyring knows of an item that is at target by its bytes whether it is.
+    pub(super) fn looks_deeper(&self) -> bool {
+        self.deeper().is_some()
+    }
+
+    /// Whether an item that is at target by its bytes is so by what only the target's keyring knows.
+    pub(super) async fn is_current(&self, sealed: &Sealed) -> Result<bool, KeyFault> {
+        let Some(keyring) = self.deeper() else { return Ok(true) };
         let found: Vec<_> = sealed.head.edks.iter().filter_map(EncryptedDataKey::wrapped).collect();
-        self.ask(keyring, KeyringCall::IsCurrent, || keyring.is_current(&found, &sealed.context)).await
+        self.ask(keyring.as_ref(), KeyringCall::IsCurrent, || keyring.is_current(&found, &sealed.context)).await
+    }
+
+    fn deeper(&self) -> Option<&Arc<dyn Keyring>> {
+        self.ports.target.as_ref().filter(|target| target.looks_deeper())
     }
 
     async fn unwrap_by(

@@ -253,8 +253,7 @@ async fn scan_to_the_end(
 /// The first pass whose word counts for this process: any; but what the target's keyring knows to be old now may have been
 /// current when an earlier process looked.
 async fn first_own_pass(engine: &Engine, journal: &dyn Journal) -> Result<u32, RunError> {
-    let deeper = engine.ports.target.as_ref().is_some_and(|target| target.looks_deeper());
-    Ok(if deeper { journal.pass().await?.map_or(0, |pass| pass.number + 1) } else { 0 })
+    Ok(if engine.looks_deeper() { journal.pass().await?.map_or(0, |pass| pass.number + 1) } else { 0 })
 }
 
 /// Scans the table once, and again for what the stream lost; then waits until the stream is drained to the moment after

@@ -428,12 +428,14 @@ fn sort_one(policy: &Policy, task: &Task) -> Result<Sorted, Refusal> {
 
 /// Asks the target's keyring of the items that are at target by their bytes, where bytes do not tell all.
 async fn look_deeper(engine: &Engine, sorted: &mut [(Task, Sorted)]) -> Result<(), RunError> {
-    let Some(target) = engine.ports.target.as_ref().filter(|target| target.looks_deeper()) else { return Ok(()) };
+    if !engine.looks_deeper() {
+        return Ok(());
+    }
     let (mut places, mut asked) = (Vec::new(), Vec::new());
     for (place, (_, sorted)) in sorted.iter().enumerate() {
         if let Sorted::Current(Some(sealed)) | Sorted::Doubtful(sealed) = sorted {
             places.push(place);
-            asked.push(engine.is_current(target.as_ref(), sealed));
+            asked.push(engine.is_current(sealed));
         }
     }
     let answers = in_flight(engine, asked.into_iter()).await?;

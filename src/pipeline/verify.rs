@@ -180,10 +180,10 @@ impl Verification {
         engine: &Engine,
         items: Vec<(Item, Box<Sealed>)>,
     ) -> Result<Vec<(Item, Box<Sealed>)>, RunError> {
-        let Some(target) = engine.ports.target.as_ref().filter(|target| target.looks_deeper()) else {
+        if !engine.looks_deeper() {
             return Ok(items);
-        };
-        let asked = items.iter().map(|(_, sealed)| engine.is_current(target.as_ref(), sealed));
+        }
+        let asked = items.iter().map(|(_, sealed)| engine.is_current(sealed));
         let answers = super::page::in_flight(engine, asked).await?;
         let mut kept = Vec::with_capacity(items.len());
         for ((item, sealed), answer) in items.into_iter().zip(answers) {

@@ -6,6 +6,7 @@ use super::keys::{KeyReport, NamedBy};
 use super::stores::StoreReport;
 use crate::crypto::{Matching, Recipient};
 use crate::format::dbesdk;
+use crate::keyring::AWS_KMS;
 use crate::migration::{Census, Depth, Need, Policy, Target};
 
 /// What the table needs.
@@ -44,8 +45,6 @@ pub(super) struct Diagnosis {
     pub(super) sentence: String,
     pub(super) reasons: Vec<String>,
 }
-
-const AWS_KMS: &str = "aws-kms";
 
 const DOES_NOT_REVOKE: &str = "rewrap does not revoke: each item keeps its data key, so whoever had it still can read the \
                                item; where the old key or its users are not to be trusted any more, take depth = \

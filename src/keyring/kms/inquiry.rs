@@ -1,13 +1,12 @@
 //! Questions about KMS keys whose answers change nothing: what a key is, whether it was rotated, which aliases name it,
 //! and, by dry runs, whether the caller may use it.
 
-use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::{Blob, DateTime, DateTimeFormat};
 use aws_sdk_kms::types::{DryRunModifierType, KeyMetadata};
 use zeroize::Zeroizing;
 
 use super::examine::{Kind, usable};
-use super::{KmsRsaPadding, broken, failed, pairs};
+use super::{DESCRIBE, Kms, KmsRsaPadding, NO_KEY, broken, failed, pairs};
 use crate::aws::{AwsConfig, Fault};
 use crate::crypto::{EncryptionContext, KEY_BYTES};
 use crate::keyring::KeyringError;
@@ -18,7 +17,7 @@ const WOULD_HAVE_SUCCEEDED: &str = "DryRunOperationException";
 /// KMS in one Region, asked about keys.
 #[derive(Debug)]
 pub struct KmsInquiry {
-    client: Client,
+    kms: Kms,
 }
 
 /// A key as KMS describes it, in KMS's words.
@@ -70,7 +69,7 @@ impl KmsInquiry {
     /// A client of the configuration's Region. Sends nothing.
     #[must_use]
     pub fn new(config: &AwsConfig) -> Self {
-        Self { client: Client::new(config.sdk()) }
+        Self { kms: Kms::new(config) }
     }
 
     /// Describes a key, named by its ARN or by an alias.
@@ -78,11 +77,8 @@ impl KmsInquiry {
     /// # Errors
     /// [`KeyringError`] when KMS does not.
     pub async fn describe(&self, key: &str) -> Result<KeyFacts, KeyringError> {
-        const OPERATION: &str = "DescribeKey";
-        let result = self.client.describe_key().key_id(key).send().await;
-        let output = result.map_err(|error| failed(key, OPERATION, &Fault::of(&error)))?;
-        let facts = output.key_metadata.as_ref().and_then(facts);
-        facts.ok_or_else(|| broken(key, OPERATION, "KMS described no key"))
+        let facts = self.kms.describe(key).await?.as_ref().and_then(facts);
+        facts.ok_or_else(|| broken(key, DESCRIBE, NO_KEY))
     }
 
     /// How a symmetric key is rotated, and was.
@@ -90,9 +86,9 @@ impl KmsInquiry {
     /// # Errors
     /// [`KeyringError`] when KMS does not say.
     pub async fn rotation(&self, key: &str) -> Result<Rotation, KeyringError> {
-        let status = self.client.get_key_rotation_status().key_id(key).send().await;
+        let status = self.kms.client.get_key_rotation_status().key_id(key).send().await;
         let status = status.map_err(|error| failed(key, "GetKeyRotationStatus", &Fault::of(&error)))?;
-        let mut pages = self.client.list_key_rotations().key_id(key).into_paginator().send();
+        let mut pages = self.kms.client.list_key_rotations().key_id(key).into_paginator().send();
         let (mut rotations, mut last) = (0, None::<DateTime>);
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| failed(key, "ListKeyRotations", &Fault::of(&error)))?;
@@ -118,7 +114,7 @@ impl KmsInquiry {
     /// # Errors
     /// [`KeyringError`] when KMS does not say.
     pub async fn aliases(&self, key: &str) -> Result<Vec<String>, KeyringError> {
-        let mut pages = self.client.list_aliases().key_id(key).into_paginator().send();
+        let mut pages = self.kms.client.list_aliases().key_id(key).into_paginator().send();
         let mut names = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| failed(key, "ListAliases", &Fault::of(&error)))?;
@@ -132,7 +128,7 @@ impl KmsInquiry {
     /// # Errors
     /// [`KeyringError`] saying why not, or that KMS did not say.
     pub async fn may_generate(&self, key: &str, context: &EncryptionContext) -> Result<(), KeyringError> {
-        let request = self.client.generate_data_key().key_id(key).number_of_bytes(KEY_BYTES as i32).dry_run(true);
+        let request = self.kms.client.generate_data_key().key_id(key).number_of_bytes(KEY_BYTES as i32).dry_run(true);
         let result = request.set_encryption_context(Some(pairs(context))).send().await;
         match result {
             Ok(mut output) => wipe(output.plaintext.take()),
@@ -152,7 +148,7 @@ impl KmsInquiry {
         wrapped: Option<&[u8]>,
         under: WrappedUnder<'_>,
     ) -> Result<(), KeyringError> {
-        let request = self.client.decrypt().key_id(key).dry_run(true);
+        let request = self.kms.client.decrypt().key_id(key).dry_run(true);
         let request = match under {
             WrappedUnder::Context(context) => request.set_encryption_context(Some(pairs(context))),
             WrappedUnder::Rsa(padding) => request.encryption_algorithm(padding.algorithm()),

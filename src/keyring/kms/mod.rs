@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::EncryptionAlgorithmSpec;
+use aws_sdk_kms::types::{EncryptionAlgorithmSpec, KeyMetadata};
 use zeroize::Zeroizing;
 
 use super::{KeyringClass, KeyringError, Matching, Recipient, Wanted};
@@ -22,11 +22,12 @@ pub use arn::{KeyArn, KeyArnError};
 pub use discovery::{DiscoveryFilter, KmsDiscovery};
 pub use examine::KeyRefused;
 pub use inquiry::{KeyFacts, KmsInquiry, Rotation, WrappedUnder};
+pub(crate) use rsa::PROVIDER_ID as RSA_PROVIDER_ID;
 pub use rsa::{KmsRsa, KmsRsaPadding};
 pub use symmetric::KmsKeyring;
 
 /// The key provider id of every key that a symmetric KMS key wrapped.
-const PROVIDER_ID: &str = "aws-kms";
+pub(crate) const PROVIDER_ID: &str = "aws-kms";
 
 /// KMS in one Region, as these keyrings ask it.
 #[derive(Debug)]
@@ -58,12 +59,16 @@ impl Kms {
     /// # Errors
     /// [`KeyRefused`] with the reason and the remedy.
     async fn examine(&self, key: &str, kind: examine::Kind) -> Result<(), KeyRefused> {
-        let result = self.client.describe_key().key_id(key).send().await;
-        let output = result.map_err(|error| failed(key, "DescribeKey", &Fault::of(&error)))?;
-        match output.key_metadata {
+        match self.describe(key).await? {
             Some(metadata) => examine::usable(key, &metadata, kind),
-            None => Err(broken(key, "DescribeKey", "KMS described no key").into()),
+            None => Err(broken(key, DESCRIBE, NO_KEY).into()),
         }
+    }
+
+    /// What KMS says of a key, named by its ARN or by an alias.
+    async fn describe(&self, key: &str) -> Result<Option<KeyMetadata>, KeyringError> {
+        let result = self.client.describe_key().key_id(key).send().await;
+        Ok(result.map_err(|error| failed(key, DESCRIBE, &Fault::of(&error)))?.key_metadata)
     }
 
     /// A fresh 32-byte key, and how KMS wrapped it under the context.
@@ -109,9 +114,7 @@ impl Kms {
 
     /// The id of the key's present material, if KMS says it.
     async fn material(&self, key: &str) -> Result<Option<String>, KeyringError> {
-        let result = self.client.describe_key().key_id(key).send().await;
-        let output = result.map_err(|error| failed(key, "DescribeKey", &Fault::of(&error)))?;
-        Ok(output.key_metadata.and_then(|metadata| metadata.current_key_material_id))
+        Ok(self.describe(key).await?.and_then(|metadata| metadata.current_key_material_id))
     }
 
     /// What was encrypted for an RSA key.
@@ -141,6 +144,8 @@ impl Kms {
 }
 
 const DECRYPT: &str = "Decrypt";
+const DESCRIBE: &str = "DescribeKey";
+const NO_KEY: &str = "KMS described no key";
 const ANOTHER_KEY: &str = "the answer is of another key than was asked for";
 
 /// A key as readers compare it: multi-Region keys in any Region, the others by their text.

@@ -16,7 +16,8 @@ use crate::aws::AwsConfig;
 use crate::crypto::{EncryptionContext, KEY_BYTES, RsaKey, RsaKeyError, RsaPadding, Secret};
 use crate::keyring::{Keyring, KeyringCall, KeyringClass, KeyringError, Recipient, Wanted, WrappedKey, WrappedRef};
 
-const PROVIDER_ID: &str = "aws-kms-rsa";
+/// The key provider id of every key that was wrapped for an RSA key of KMS.
+pub(crate) const PROVIDER_ID: &str = "aws-kms-rsa";
 /// Bytes of the context's SHA-384, which the key follows.
 const DIGEST_BYTES: usize = 48;
 /// The entry that every encryption context of the suite with ECDSA has.
